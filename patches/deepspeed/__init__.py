@@ -1,0 +1,1 @@
+"""DeepSpeed: https://github.com/deepspeedai/DeepSpeed"""

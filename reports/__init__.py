@@ -1,0 +1,1 @@
+"""What is said: compare, diagnose, judge, render."""

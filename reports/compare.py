@@ -1,0 +1,215 @@
+"""A trace against the oracle: one figure and one derived tolerance per question, in a fixed order.
+
+Tolerance. In float32 the reference is the float64 oracle. The same cell is run in plain PyTorch
+(same micro-batches, several orders of accumulation); its largest distance from the oracle is the
+noise that a right step carries, and the bound is ``MARGIN`` times that. In bf16 and fp16 the model's
+own rounding (0.3 to 2 %) would hide an error of the step, so the reference is a plain PyTorch
+loop in that dtype, from the same weights: the sums that a loop may make of the micro-batch gradients
+(exact; accumulated in the dtype on each rank and then averaged; averaged and then accumulated) are
+all right, the step must meet one of them within one further rounding of each element, 2**-9 for bf16.
+A bound above a third of the smallest error that must be caught makes the cell ``not-triggered``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from truestep.fixtures import batches, models, objectives, oracle, reference
+from truestep.fixtures.cell import Cell
+from truestep.fixtures.trace import StepTrace
+from truestep.reports.verdict import Check
+
+MARGIN = 2.5  # between the noise measured over a few orders and the bound
+UNIT = {"fp32": 2.0**-24, "bf16": 2.0**-9, "fp16": 2.0**-12}  # half a unit in the last place of 1
+SENSITIVITY = {"fp32": 1e-5, "bf16": 1e-2, "fp16": 1e-2}  # smallest relative error that must be caught
+FLOOR = 1 / 64  # a parameter's error is relative to its own norm, at least this share of the whole
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a step must be. ``sums``: every gradient a right step may have consumed, before clipping."""
+
+    loss: float
+    sums: tuple[Tensors, ...]
+    noise: float  # of the gradient, worst over the whole and every parameter
+    bound: float
+    loss_bound: float
+
+
+def distance(seen: Tensors, wanted: Tensors) -> tuple[float, str]:
+    """(relative error, where): the worst of the whole and of every parameter; NaN counts as infinite."""
+    names = list(wanted)
+    errors = torch.stack([(seen[n] - wanted[n]).square().sum() for n in names])
+    norms = torch.stack([wanted[n].square().sum() for n in names])
+    whole = float(norms.sum().sqrt())
+    if whole == 0.0:
+        return (float(errors.sum().sqrt()), "")
+    relative = errors.sqrt() / norms.sqrt().clamp(min=FLOOR * whole)
+    total = float(errors.sum().sqrt()) / whole
+    worst = int(relative.argmax())
+    if not bool(torch.isfinite(relative).all()):
+        bad = int((~torch.isfinite(relative)).nonzero()[0])
+        return float("inf"), names[bad]
+    return (float(relative[worst]), names[worst]) if float(relative[worst]) > total else (total, "")
+
+
+def expected(cell: Cell, trace: StepTrace) -> Expected:
+    """The reference for this step, from the weights that the framework itself had before it."""
+    digest = tuple(float(t.sum()) for t in trace.weights_before.values())
+    return _expected(cell_without_framework(cell), trace.step, _Weights(trace.weights_before, digest))
+
+
+def cell_without_framework(cell: Cell) -> Cell:
+    """What the mathematics depends on: knobs that must not change the step are left out."""
+    return Cell(
+        cell.framework, cell.model, cell.split, (("dtype", cell.knob("dtype")),), cell.objective, cell.batch, "cpu", cell.seed
+    )
+
+
+class _Weights:
+    """Weights as a cache key: equal where the sums of all tensors are (bit for bit)."""
+
+    def __init__(self, tensors: Tensors, digest: tuple[float, ...]) -> None:
+        self.tensors, self.digest = tensors, digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Weights)
+            and self.digest == other.digest
+            and all(torch.equal(t, other.tensors[n]) for n, t in self.tensors.items())
+        )
+
+
+@lru_cache(maxsize=64)
+def _exact_model(model: str, seed: int) -> models.Task:
+    return models.exact(model, seed)
+
+
+def truth(cell: Cell, step: int, weights: Tensors) -> oracle.Gradient:
+    """The float64 oracle at these weights: one backward over the whole batch."""
+    batch = batches.make(cell.batch, cell.model, cell.seed, step)
+    share = objectives.weights_of(cell.objective)(batch.mask)
+    return oracle.gradient(
+        _exact_model(cell.model, cell.seed), weights, lambda m: models.call(m, batch, share, torch.float64)
+    )
+
+
+@lru_cache(maxsize=512)
+def _noise(cell: Cell, step: int) -> float:
+    """How far plain PyTorch in the cell's dtype lies from the oracle, over several orders, at the initial weights."""
+    dtype = DTYPES[dict(cell.knobs)["dtype"]]
+    weights = {n: p.detach().double() for n, p in models.build(cell.model, cell.seed).to(dtype).named_parameters()}
+    micro = reference.micro_gradients(cell, step, weights, dtype)
+    wanted = truth(cell, step, weights).grads
+    window = cell.split.windows[step]
+    return max(distance(reference.rounded_sum(micro, dtype, o), wanted)[0] for o in reference.orders(window))
+
+
+@lru_cache(maxsize=256)
+def _expected(cell: Cell, step: int, weights: _Weights) -> Expected:
+    name = dict(cell.knobs)["dtype"]
+    dtype = DTYPES[name]
+    right = truth(cell, step, weights.tensors)
+    if name == "fp32":
+        noise = _noise(cell, step)
+        bound = MARGIN * max(noise, UNIT[name])
+        return Expected(right.loss, (right.grads,), noise, bound, bound)
+    micro = reference.micro_gradients(cell, step, weights.tensors, dtype)
+    window = range(cell.split.windows[step])
+    sums = [
+        reference.exact_sum(micro),
+        reference.rounded_sum(micro, dtype, window),
+        reference.rounded_sum(reference.reduced(micro, dtype), dtype, window),
+        reference.exact_sum(reference.reduced(micro, dtype)),
+    ]
+    model = distance(sums[0], right.grads)[0]
+    # The loss is evaluated by the model in its dtype: its own rounding is all that may be seen.
+    return Expected(right.loss, tuple(sums), model, 1.25 * UNIT[name], max(model, 4 * UNIT[name]))
+
+
+def clip_norm(cell: Cell, limits: Mapping[str, float | None]) -> float | None:
+    return limits[cell.facts().get("clipping", "off")]
+
+
+def compare(cell: Cell, traces: list[StepTrace], settings: Any) -> Iterator[Check]:
+    """Every check of every step, in the order of DESIGN section 4.
+
+    ``settings`` is the driver's: ``SGD``, ``ADAM`` and ``MAX_NORM`` (knob value -> max_norm or None).
+    """
+    for before, trace in zip([None, *traces[:-1]], traces, strict=True):
+        step, wanted = trace.step, expected(cell, trace)
+        limit = clip_norm(cell, settings.MAX_NORM)
+        figures = [(*distance(trace.grad_consumed, oracle.clip(s, limit)), s) for s in wanted.sums]
+        figure, where, nearest = min(figures, key=lambda f: f[0])
+        yield Check("gradient", step, figure, wanted.bound, wanted.noise, where)
+        scale = max(abs(wanted.loss), 1e-3)
+        yield Check("loss", step, abs(trace.loss - wanted.loss) / scale, wanted.loss_bound, wanted.noise)
+        if trace.grad_norm is not None:
+            norm = oracle.norm(nearest)
+            yield Check("norm", step, abs(trace.grad_norm - norm) / norm, wanted.bound, wanted.noise)
+        yield from _arithmetic(cell, trace, settings)
+        yield _cast(cell, trace)
+        if cell.split.world_size > 1:
+            yield Check("ranks", step, trace.ranks_differ, 0.0, 0.0)
+        if before is not None and cell.facts().get("checkpoint") == "reload":
+            moved, where = distance(trace.master_before, before.master_after)
+            yield Check("reload", step, moved, 0.0, 0.0, where)
+        for api, read in trace.readings.items():
+            figure, where = min((distance(read, s) for s in wanted.sums), key=lambda f: f[0])
+            yield Check(f"reading {api}", step, figure, wanted.bound, wanted.noise, where)
+
+
+def _arithmetic(cell: Cell, trace: StepTrace, settings: Any) -> Iterator[Check]:
+    """Given what was consumed: are moments and weights what the optimizer's formula makes of it?
+
+    The weights are float32 numbers: an update is seen no better than one rounding of the result,
+    so the error is relative to the weights, plus the few roundings of the formula.
+    """
+    unit = UNIT["fp32"]
+    before, after = trace.moments_before, trace.moments_after
+    if "momentum_buffer" in before:
+        wanted, _ = oracle.momentum_sgd(
+            trace.master_before, trace.grad_consumed, before["momentum_buffer"],
+            lr=trace.lr, momentum=settings.SGD["momentum"],
+        )  # fmt: skip
+    else:
+        wanted, _, second = oracle.adamw(
+            trace.master_before, trace.grad_consumed, before["exp_avg"], before["exp_avg_sq"], trace.step + 1,
+            lr=trace.lr, betas=settings.ADAM["betas"], eps=settings.ADAM["eps"],
+            weight_decay=settings.ADAM["weight_decay"],
+        )  # fmt: skip
+        figure, where = distance(after["exp_avg_sq"], second)
+        # squares double the error of what was solved from exp_avg, which cancels for later steps
+        yield Check("moments", trace.step, figure, 256 * unit, unit, where)
+    figure, where = distance(trace.master_after, wanted)
+    yield Check("update", trace.step, figure, 64 * unit, unit, where)
+
+
+def _cast(cell: Cell, trace: StepTrace) -> Check:
+    """The weights that forward will use are the master copy rounded to the model's dtype, exactly."""
+    dtype = DTYPES[cell.facts().get("dtype", "fp32")]
+    rounded = {n: m.to(torch.float32).to(dtype).double() for n, m in trace.master_after.items()}
+    figure, where = distance(trace.weights_after, rounded)
+    return Check("weights", trace.step, figure, 0.0, 0.0, where)
+
+
+def blind(cell: Cell, checks: list[Check]) -> str | None:
+    """Why a clean comparison proves nothing here, or None: the bound is too wide to see a real error."""
+    dtype = cell.facts().get("dtype", "fp32")
+    limit = SENSITIVITY[dtype] / 3
+    widest = max((c.bound for c in checks if c.name == "gradient"), default=0.0)
+    if widest > limit:
+        return f"cannot tell: the tolerance {widest:.1e} is wider than a third of the error to be caught ({limit:.1e})"
+    return None

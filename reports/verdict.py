@@ -1,0 +1,95 @@
+"""Verdicts and what they rest on. Standard library only: a plugin reads these, not tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+#: Only ``pass`` is green; see DESIGN, vocabulary.
+PASS, WRONG, BY_DESIGN, INCOMPATIBLE, NOT_TRIGGERED, ERROR, TIMEOUT, SKIPPED = VERDICTS = (
+    "pass", "wrong", "by-design", "incompatible", "not-triggered", "error", "timeout", "skipped",
+)  # fmt: skip
+RED = (WRONG, ERROR, TIMEOUT)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure against its tolerance.
+
+    name   : gradient, loss, norm, update, moments, weights, ranks, reload or reading
+    step   : optimizer step, from 0
+    figure : the relative error (2-norm), worst over the whole and every parameter
+    bound  : the tolerance for it, noise : what plain PyTorch showed in the same place
+    where  : the parameter with the worst error, "" for the whole
+    """
+
+    name: str
+    step: int
+    figure: float
+    bound: float
+    noise: float
+    where: str = ""
+
+    @property
+    def red(self) -> bool:
+        return not self.figure <= self.bound  # a NaN is red
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was done wrong, in words and numbers (DESIGN, section 5).
+
+    kinds    : out of dropped, double-counted, scaled, re-weighted, stale, unreduced, clipped, unexplained
+    words    : one sentence
+    weights  : effective weight of micro-batch k of rank r, as a multiple of what it should be, weights[r][k]
+    residual : what the weights leave unexplained, relative to the gradient consumed
+    """
+
+    kinds: tuple[str, ...]
+    words: str
+    weights: tuple[tuple[float, ...], ...] = ()
+    residual: float = 0.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer for one cell. ``versions`` and ``stand_ins`` say under which conditions it holds."""
+
+    cell: Mapping[str, Any]
+    id: str
+    verdict: str
+    reason: str = ""
+    checks: tuple[Check, ...] = ()
+    diagnosis: Diagnosis | None = None
+    advisory: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    stand_ins: tuple[str, ...] = ()
+    patches: tuple[str, ...] = ()
+    link: str = ""
+    milliseconds: float = 0.0
+    repeated: bool = False  # confirmed in a fresh process
+
+    @property
+    def worst(self) -> Check | None:
+        """The red check to report (in the order they were compared), else the one nearest its bound."""
+        for check in self.checks:
+            if check.red:
+                return check
+        return max(self.checks, key=lambda c: c.figure / c.bound if c.bound else 0.0, default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Verdict:
+        data = dict(data)
+        data["checks"] = tuple(Check(**c) for c in data.get("checks", ()))
+        if data.get("diagnosis"):
+            d = data["diagnosis"]
+            data["diagnosis"] = Diagnosis(
+                tuple(d["kinds"]), d["words"], tuple(tuple(w) for w in d["weights"]), d["residual"]
+            )
+        for name in ("stand_ins", "patches"):
+            data[name] = tuple(data.get(name, ()))
+        return cls(**data)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,30 @@ _PROFILING = frozenset({"instrument_w_nvtx"})
 _IGNORED_FIELDS = frozenset({"ctx", "kind", "type_comment", "type_params", "type_ignores"})
 
 
-def fingerprint(source: str, names: Iterable[str]) -> str:
-    """sha256 over the named functions (``Class.method`` or ``function``); one that is absent counts as such.
+def fingerprint(sources: Mapping[str, str], names: Iterable[str]) -> str:
+    """sha256 over the named functions: ``module:Class.method`` or ``module:function``, sources by module.
 
-    Which helper exists differs between versions and belongs to the behaviour, hence no error.
+    One that is absent counts as such: which helper exists differs between versions and belongs to the behaviour.
     """
-    tree = ast.parse(source)
+    trees = {module: ast.parse(source) for module, source in sources.items()}
     digest = hashlib.sha256()
     for name in names:
-        node = _find(tree, name.split("."))
+        module, _, inner = name.partition(":")
+        node = _find(trees[module], inner.split("."))
         digest.update(f"{name}={'absent' if node is None else _dump(node)}\n".encode())
     return digest.hexdigest()
 
 
-def fingerprint_file(path: str | Path, names: Iterable[str]) -> str:
-    """The fingerprint of functions of the module that was loaded from this file."""
-    return fingerprint(Path(path).read_text(encoding="utf-8"), names)
+def fingerprint_at(root: str | Path, module: str, names: Iterable[str]) -> str:
+    """The fingerprint of functions of the package that lies in the folder ``root``.
+
+    A name without a module belongs to ``module``.
+    """
+    full = [name if ":" in name else f"{module}:{name}" for name in names]
+    sources = {}
+    for one in {name.partition(":")[0] for name in full}:
+        sources[one] = Path(root).joinpath(*one.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+    return fingerprint(sources, full)
 
 
 def _find(tree: ast.Module, parts: list[str]) -> ast.AST | None:

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Literal
 
 from .catalogue import patches
-from .fingerprint import fingerprint_file
+from .fingerprint import fingerprint_at
 from .importhook import ImportHook
 from .patch import Patch, Undo
 
@@ -62,8 +62,7 @@ def unpatch(ids: Iterable[str] | str | None = None) -> tuple[PatchStatus, ...]:
     """Take these patches back (all of them by default): the very same functions are in place as before."""
     with _lock:
         changed = []
-        # Last applied, first undone.
-        for one in reversed(_select(ids)):
+        for one in _select(ids):
             state = _state(one)
             if state == "applied":
                 _undos.pop(one.id)()
@@ -112,8 +111,8 @@ def _begin(one: Patch) -> None:
     if root is None:
         _record(one, None, "pending", f"{one.framework} is not installed here; will be applied if it is imported")
     else:
-        version, file = _version(one.framework, root), _source(one.module, root)
-        if not _guards_pass(one, version, file):
+        version = _version(one.framework, root)
+        if not _guards_pass(one, version, root):
             return
         _record(one, version, "pending", f"waits for the import of {one.framework}")
     _hook.wait_for(one.module, one.id, lambda loaded: _on_import(one, loaded))
@@ -126,9 +125,10 @@ def _on_import(one: Patch, module: ModuleType) -> None:
 
 
 def _apply(one: Patch, module: ModuleType) -> None:
-    file = Path(module.__file__ or "")
-    version = _version(one.framework, file.parents[one.module.count(".")])
-    if not _guards_pass(one, version, file):
+    # From the module itself: what was found before the import need not be what was imported.
+    root = Path(module.__file__ or "").parents[one.module.count(".")]
+    version = _version(one.framework, root)
+    if not _guards_pass(one, version, root):
         return
     try:
         _undos[one.id] = one.wrap(module)
@@ -140,7 +140,7 @@ def _apply(one: Patch, module: ModuleType) -> None:
     _say(f"patched {one.id} ({one.framework} {version}): {one.advisory.title}")
 
 
-def _guards_pass(one: Patch, version: str | None, file: Path) -> bool:
+def _guards_pass(one: Patch, version: str | None, root: Path) -> bool:
     if version is None:
         _refuse(one, version, f"cannot tell which version of {one.framework} this is")
         return False
@@ -148,7 +148,7 @@ def _guards_pass(one: Patch, version: str | None, file: Path) -> bool:
         _record(one, version, "declined", f"not affected: {one.advisory.why_not_affected(version)}")
         return False
     try:
-        digest = fingerprint_file(file, one.relies_on)
+        digest = fingerprint_at(root, one.module, one.relies_on)
     except (OSError, SyntaxError, UnicodeDecodeError) as error:
         _refuse(one, version, f"the source of {one.module} cannot be read ({type(error).__name__})")
         return False
@@ -174,10 +174,6 @@ def _find_root(framework: str) -> Path | None:
     if spec is None or spec.origin is None:
         return None
     return Path(spec.origin).parent.parent
-
-
-def _source(module: str, root: Path) -> Path:
-    return root.joinpath(*module.split(".")).with_suffix(".py")
 
 
 def _version(framework: str, root: Path) -> str | None:

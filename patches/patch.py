@@ -63,22 +63,38 @@ def _intercept(module: ModuleType, target: str, around: Around) -> Undo:
     owner: Any = module
     for part in path:
         owner = vars(owner)[part]
-    original = vars(owner)[name]
-    if not callable(original):
+    current = vars(owner)[name]
+    if not callable(current):
         raise TypeError(f"{module.__name__}.{target} is not a plain function")
-    live = True
+    # Several patches may wrap one function and be taken back in any order: they share one seam.
+    seam: _Seam = getattr(current, _SEAM, None) or _Seam(owner, name, current)
+    seam.arounds.append(around)
+    return lambda: seam.remove(around)
 
-    @functools.wraps(original)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return around(original, *args, **kwargs) if live else original(*args, **kwargs)
 
-    setattr(owner, name, wrapper)
+_SEAM = "__truestep_seam__"
 
-    def undo() -> None:
-        nonlocal live
-        # Somebody may have wrapped our wrapper or kept a bound method: then we stay in the chain, without effect.
-        live = False
-        if vars(owner).get(name) is wrapper:
-            setattr(owner, name, original)
 
-    return undo
+class _Seam:
+    """One wrapper in place of a function, and what goes around it: the first one innermost."""
+
+    def __init__(self, owner: Any, name: str, original: Callable[..., Any]) -> None:
+        self.arounds: list[Around] = []
+        self._owner, self._name, self._original = owner, name, original
+
+        @functools.wraps(original)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            call = original
+            for around in self.arounds:
+                call = functools.partial(around, call)
+            return call(*args, **kwargs)
+
+        setattr(wrapper, _SEAM, self)
+        self._wrapper = wrapper
+        setattr(owner, name, wrapper)
+
+    def remove(self, around: Around) -> None:
+        self.arounds.remove(around)
+        # Somebody may have wrapped our wrapper or kept it: then it stays where it is, without effect.
+        if not self.arounds and vars(self._owner).get(self._name) is self._wrapper:
+            setattr(self._owner, self._name, self._original)

@@ -5,8 +5,10 @@ Tolerance. In float32 the reference is the float64 oracle. The same cell is run 
 noise that a right step carries, and the bound is ``MARGIN`` times that. In bf16 and fp16 the model's
 own rounding (0.3 to 2 %) would hide an error of the step, so the reference is a plain PyTorch
 loop in that dtype, from the same weights: the sums that a loop may make of the micro-batch gradients
-(exact; accumulated in the dtype on each rank and then averaged; averaged and then accumulated) are
-all right, the step must meet one of them within one further rounding of each element, 2**-9 for bf16.
+(exact; accumulated in the dtype or in float32 on each rank and then averaged in the dtype; averaged
+and then accumulated in either) are all right, and the step must meet one of them within one further
+rounding of each element, 2**-9 for bf16. Reading the gradient out of optimizer state adds the rounding
+of that state, which the driver states.
 A bound above a third of the smallest error that must be caught makes the cell ``not-triggered``.
 """
 
@@ -43,6 +45,7 @@ class Expected:
     noise: float  # of the gradient, worst over the whole and every parameter
     bound: float
     loss_bound: float
+    norm_bound: float
 
 
 def distance(seen: Tensors, wanted: Tensors) -> tuple[float, str]:
@@ -125,7 +128,7 @@ def _expected(cell: Cell, step: int, weights: _Weights) -> Expected:
     if name == "fp32":
         noise = _noise(cell, step)
         bound = MARGIN * max(noise, UNIT[name])
-        return Expected(right.loss, (right.grads,), noise, bound, bound)
+        return Expected(right.loss, (right.grads,), noise, bound, bound, bound)
     micro = reference.micro_gradients(cell, step, weights.tensors, dtype)
     window = range(cell.split.windows[step])
     sums = [
@@ -133,10 +136,14 @@ def _expected(cell: Cell, step: int, weights: _Weights) -> Expected:
         reference.rounded_sum(micro, dtype, window),
         reference.rounded_sum(reference.reduced(micro, dtype), dtype, window),
         reference.exact_sum(reference.reduced(micro, dtype)),
+        reference.exact_sum(reference.reduced(reference.by_rank(micro), dtype)),
     ]
     model = distance(sums[0], right.grads)[0]
     # The loss is evaluated by the model in its dtype: its own rounding is all that may be seen.
-    return Expected(right.loss, tuple(sums), model, 1.25 * UNIT[name], max(model, 4 * UNIT[name]))
+    bound = 1.25 * UNIT[name]
+    # A norm may be taken of any of these sums, before or after it was rounded: they differ among themselves.
+    spread = max(abs(oracle.norm(s) / oracle.norm(sums[0]) - 1) for s in sums)
+    return Expected(right.loss, tuple(sums), model, bound, max(model, 4 * UNIT[name]), bound + spread)
 
 
 def clip_norm(cell: Cell, limits: Mapping[str, float | None]) -> float | None:
@@ -150,25 +157,50 @@ def compare(cell: Cell, traces: list[StepTrace], settings: Any) -> Iterator[Chec
     """
     for before, trace in zip([None, *traces[:-1]], traces, strict=True):
         step, wanted = trace.step, expected(cell, trace)
-        limit = clip_norm(cell, settings.MAX_NORM)
-        figures = [(*distance(trace.grad_consumed, oracle.clip(s, limit)), s) for s in wanted.sums]
-        figure, where, nearest = min(figures, key=lambda f: f[0])
-        yield Check("gradient", step, figure, wanted.bound, wanted.noise, where)
+        if before is None:
+            yield _initial(cell, trace)
+        nearest = wanted.sums[0]
+        if trace.grad_consumed:
+            limit = clip_norm(cell, settings.MAX_NORM)
+            figures = [(*distance(trace.grad_consumed, oracle.clip(s, limit)), s) for s in wanted.sums]
+            figure, where, nearest = min(figures, key=lambda f: f[0])
+            bound = wanted.bound + _reading_error(trace)
+            if cell.knob("dtype") != "fp32" and settings.rerounds(cell):
+                bound += MARGIN * wanted.noise
+            yield Check("gradient", step, figure, bound, wanted.noise, where)
         scale = max(abs(wanted.loss), 1e-3)
         yield Check("loss", step, abs(trace.loss - wanted.loss) / scale, wanted.loss_bound, wanted.noise)
         if trace.grad_norm is not None:
             norm = oracle.norm(nearest)
-            yield Check("norm", step, abs(trace.grad_norm - norm) / norm, wanted.bound, wanted.noise)
-        yield from _arithmetic(cell, trace, settings)
+            yield Check("norm", step, abs(trace.grad_norm - norm) / norm, wanted.norm_bound, wanted.noise)
+        if trace.grad_consumed:
+            yield from _arithmetic(cell, trace, settings)
         yield _cast(cell, trace)
         if cell.split.world_size > 1:
             yield Check("ranks", step, trace.ranks_differ, 0.0, 0.0)
         if before is not None and cell.facts().get("checkpoint") == "reload":
             moved, where = distance(trace.master_before, before.master_after)
             yield Check("reload", step, moved, 0.0, 0.0, where)
-        for api, read in trace.readings.items():
-            figure, where = min((distance(read, s) for s in wanted.sums), key=lambda f: f[0])
-            yield Check(f"reading {api}", step, figure, wanted.bound, wanted.noise, where)
+        for api, (what, read) in trace.readings.items():
+            right = (trace.weights_before,) if what == "weights before" else wanted.sums
+            figure, where = min((distance(read, s) for s in right), key=lambda f: f[0])
+            yield Check(f"reading {api}", step, figure, wanted.norm_bound, wanted.noise, where)
+
+
+def _reading_error(trace: StepTrace) -> float:
+    """What observing the gradient through optimizer state may add, worst over the parameters, relative."""
+    norms = {n: float(g.norm()) for n, g in trace.grad_consumed.items()}
+    floor = FLOOR * sum(v * v for v in norms.values()) ** 0.5 or 1.0
+    return max(trace.consumed_error[n] / max(v, floor) for n, v in norms.items())
+
+
+def _initial(cell: Cell, trace: StepTrace) -> Check:
+    """Initialising an engine leaves the weights alone (but for rounding them to the model's dtype)."""
+    dtype = DTYPES[cell.facts().get("dtype", "fp32")]
+    built = {n: p.detach().to(dtype).double() for n, p in models.build(cell.model, cell.seed).named_parameters()}
+    moved, where = distance(trace.master_before, {n: built[n] for n in trace.master_before})
+    # In half precision a framework may keep the float32 weights that it was given as its master copy.
+    return Check("initial", 0, moved, 0.0 if dtype == torch.float32 else 2 * UNIT["bf16"], 0.0, where)
 
 
 def _arithmetic(cell: Cell, trace: StepTrace, settings: Any) -> Iterator[Check]:

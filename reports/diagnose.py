@@ -74,24 +74,41 @@ def _solve(target: Mapping[str, Tensor], columns: Sequence[Mapping[str, Tensor]]
 def _by_parameter(
     trace: StepTrace, columns: Sequence[Mapping[str, Tensor]], ranks: int, window: int, residual: float, fits: float
 ) -> Diagnosis:
-    """No one set of weights explains the step: perhaps one set per parameter does (shards that were not reduced)."""
-    lines, one_rank = [], 0
+    """No one set of weights explains the step: perhaps one set per parameter does (a parameter that was
+    left out, a shard that was not reduced)."""
+    right, gone, lonely, other = [], [], [], []
     for name, target in trace.grad_consumed.items():
-        if target.numel() < 2 * len(columns):
+        used = [c for c in columns if float(c[name].norm()) > 0]
+        if not used or target.numel() < 2 * len(used):
             continue
-        found, left = _solve({name: target}, [{name: c[name]} for c in columns])
-        if left <= fits:
-            ratio = [round(float(w) * ranks, 3) for w in found]
-            by_rank = [ratio[r * window : (r + 1) * window] for r in range(ranks)]
-            one_rank += ranks > 1 and any(all(abs(w) < 0.01 for w in rank) for rank in by_rank)
-            lines.append(f"{name}: {by_rank}")
-    if one_rank:
-        words = f"each shard was stepped on one rank's own gradient (not reduced): {'; '.join(lines[:4])}"
+        found, left = _solve({name: target}, [{name: c[name]} for c in used])
+        weights = [float(w) * ranks for w in found]
+        if left > fits and float(target.norm()) > 0:
+            other.append(name)
+        elif all(abs(w - 1) < 0.02 for w in weights):
+            right.append(name)
+        elif all(abs(w) < 0.02 for w in weights):
+            gone.append(name)
+        elif ranks > 1 and len(used) == len(columns) and any(
+            all(abs(w) < 0.02 for w in weights[r * window : (r + 1) * window]) for r in range(ranks)
+        ):
+            lonely.append(name)
+        else:
+            other.append(f"{name} ({', '.join(f'{w:.3g}' for w in weights)})")
+    if lonely:
+        words = f"shards were stepped on one rank's own gradient, not reduced over ranks: {_some(lonely)}"
         return Diagnosis(("unreduced",), words, (), residual)
-    detail = f"; weights by parameter: {'; '.join(lines[:4])}" if lines else ""
-    return Diagnosis(
-        ("unexplained",), f"no weights of the micro-batches explain the gradient (residual {residual:.2g}){detail}", (), residual
-    )
+    if gone and not other:
+        words = f"{_some(gone)}: every micro-batch has weight 0, in the other parameters all have their right weight"
+        return Diagnosis(("dropped",), words, (), residual)
+    words = f"no weights of the micro-batches explain the gradient (residual {residual:.2g})"
+    if other:
+        words += f"; the error is in {_some(other)}" + (f", while {_some(right)} is right" if right else "")
+    return Diagnosis(("unexplained",), words, (), residual)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _classify(

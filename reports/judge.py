@@ -19,8 +19,8 @@ def judge(cell: Cell, traces: list[StepTrace], driver: Any) -> Verdict:
         reason = compare.blind(cell, checks) or _not_triggered(cell, traces, driver)
         return Verdict(**base, verdict=NOT_TRIGGERED if reason else PASS, reason=reason or "")
     diagnosis = None
-    if any(c.red for c in checks if c.name in ("gradient", "norm") and c.step == red.step):
-        trace = next(t for t in traces if t.step == red.step)
+    trace = next(t for t in traces if t.step == red.step)
+    if trace.grad_consumed and any(c.red for c in checks if c.name == "gradient" and c.step == red.step):
         previous = next((t for t in traces if t.step == red.step - 1), None)
         limit = compare.clip_norm(cell, driver.MAX_NORM)
         diagnosis = diagnose.diagnose(cell, trace, previous, limit)

@@ -17,7 +17,7 @@ RED = (WRONG, ERROR, TIMEOUT)
 class Check:
     """One figure against its tolerance.
 
-    name   : gradient, loss, norm, update, moments, weights, ranks, reload or reading
+    name   : initial, gradient, loss, norm, moments, update, weights, ranks, reload or "reading <API>"
     step   : optimizer step, from 0
     figure : the relative error (2-norm), worst over the whole and every parameter
     bound  : the tolerance for it, noise : what plain PyTorch showed in the same place

@@ -1,0 +1,170 @@
+"""The report for people, in the terminal: a table by family, then each distinct finding once."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from truestep.fixtures.cell import Cell
+from truestep.reports.verdict import VERDICTS, Diagnosis, Verdict
+
+Row = Mapping[str, Any]
+
+
+def finding(question: str, verdict: Verdict, cells: int = 1) -> list[str]:
+    """In this order: the question, the figure, what was done wrong, the known bug and its cure, how to reproduce."""
+    count = f"  [{cells} cells]" if cells > 1 else ""
+    lines = [f"{verdict.verdict.upper()}: {question}{count}"]
+    lines.append(f"  {verdict.reason}")
+    if verdict.diagnosis is not None:
+        lines += _weights(verdict.diagnosis, Cell.from_json(verdict.cell))
+        lines.append(f"  what was done: {verdict.diagnosis.words}")
+    if verdict.verdict in ("wrong", "by-design"):
+        lines += _known(verdict)
+    lines.append(f"  reproduce: truestep run {verdict.id}" + (" --patch" if verdict.patches else ""))
+    return lines
+
+
+def _weights(diagnosis: Diagnosis, cell: Cell) -> list[str]:
+    if not diagnosis.weights:
+        return []
+    parts = sum(len(rank) for rank in diagnosis.weights)
+    groups = []
+    for rank, weights in enumerate(diagnosis.weights):
+        text = "(" + ", ".join(short(w) for w in weights) + f")/{parts}"
+        groups.append(text if len(diagnosis.weights) == 1 else f"rank {rank} {text}")
+    return [f"  effective weights of the micro-batches: {'  '.join(groups)}   expected 1/{parts} each"]
+
+
+def _known(verdict: Verdict) -> list[str]:
+    from truestep.patches import advisories
+
+    for advisory in advisories(verdict.cell["framework"]):
+        if advisory.id == verdict.advisory:
+            fixed = ", ".join(f"fixed in {f}" if f else "not fixed in any release" for _, f in advisory.affected)
+            lines = [f"  {'documented choice' if advisory.by_design else 'known bug'}: {advisory.id}: {advisory.title} ({fixed})"]
+            lines.append(f"    {advisory.links[0]}")
+            if advisory.patch:
+                lines.append("    cure: upgrade, or pytest probes/ --patch, or truestep.patch() before training")
+            return lines
+    return ["  not known: no advisory explains this; it looks new. Standalone script: "
+            f"truestep repro {verdict.id}"]  # fmt: skip
+
+
+def short(value: float) -> str:
+    text = f"{value:.3f}".rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text
+
+
+def summary(
+    rows: Sequence[Row],
+    missing: Mapping[str, tuple[int, str]],
+    deselected: int,
+    *,
+    expected: bool = False,
+    patched: bool = False,
+    width: int = 100,
+) -> Iterator[str]:
+    yield ""
+    yield " truestep ".center(width, "=")
+    for framework, (count, reason) in missing.items():
+        yield f"{framework}: {count} cells not run: {reason}"
+    if not rows:
+        return
+    yield _environment(rows, patched)
+    yield ""
+    yield from table(rows)
+    yield from _findings(rows, expected)
+    yield from _not_tested(rows, deselected)
+
+
+def _environment(rows: Sequence[Row], patched: bool) -> str:
+    versions = next((r["versions"] for r in rows if r.get("versions")), {})
+    text = " · ".join(f"{name} {version}" for name, version in versions.items())
+    return text + (" · patched (--patch)" if patched else "")
+
+
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    """Cells by family and verdict; columns that would be empty are left out."""
+    families = list(dict.fromkeys(r["family"] for r in rows))
+    shown = [v for v in VERDICTS if v in ("pass", "wrong") or any(r["verdict"] == v for r in rows)]
+    first = max(6, *(len(f) for f in families))
+    yield f"{'family':<{first}}  {'cells':>6}" + "".join(f"  {v:>{max(5, len(v))}}" for v in shown)
+    counts = {f: Counter(r["verdict"] for r in rows if r["family"] == f) for f in families}
+    counts["total"] = Counter(r["verdict"] for r in rows)
+    for family, by_verdict in counts.items():
+        cells = "".join(f"  {by_verdict[v] or '.':>{max(5, len(v))}}" for v in shown)
+        yield f"{family:<{first}}  {sum(by_verdict.values()):>6}{cells}"
+
+
+def _findings(rows: Sequence[Row], expected: bool) -> Iterator[str]:
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        if row["verdict"] in ("wrong", "by-design", "error", "timeout"):
+            groups.setdefault(_key(row), []).append(row)
+    if not groups:
+        return
+    yield ""
+    yield f"{len(groups)} distinct finding{'s' if len(groups) > 1 else ''}" + (
+        " (findings that an advisory predicts count as expected)" if expected else ""
+    )
+    for some in groups.values():
+        simplest = min(some, key=lambda r: (len(r["cell"]["knobs"]), len(r["id"]), r["id"]))
+        verdict = Verdict.from_json({k: v for k, v in simplest.items() if k in Verdict.__dataclass_fields__})
+        yield ""
+        yield from finding(simplest["question"], verdict, len(some))
+
+
+def _key(row: Row) -> tuple[str, ...]:
+    """Two cells show the same finding when one advisory, or else the same check and kind of fault, explains both."""
+    if row.get("advisory"):
+        return (row["verdict"], row["advisory"])
+    diagnosis = row.get("diagnosis")
+    kinds = tuple(diagnosis["kinds"]) if diagnosis else ()
+    red = next((c["name"] for c in row["checks"] if not c["figure"] <= c["bound"]), row["reason"][:40])
+    return (row["verdict"], red, *kinds)
+
+
+def _not_tested(rows: Sequence[Row], deselected: int) -> Iterator[str]:
+    """What gave no answer, by reason: a cell that did not run is never green."""
+    silent: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        if row["verdict"] in ("incompatible", "not-triggered", "skipped"):
+            silent[(row["verdict"], _group_reason(row["reason"]))] += 1
+    if silent or deselected:
+        yield ""
+        yield "not tested"
+        for (verdict, reason), count in silent.most_common():
+            yield from textwrap.wrap(f"{count:>5} {verdict}: {reason}", 110, initial_indent=" ", subsequent_indent=" " * 8)
+        if deselected:
+            yield f" {deselected:>5} not selected (--quick, --cell, -k)"
+    stand_ins = list(dict.fromkeys(s for row in rows for s in row.get("stand_ins", ())))
+    for text in stand_ins:
+        yield f"stand-in in force: {text}"
+
+
+def _group_reason(reason: str) -> str:
+    """Reasons that differ only in a figure are one reason."""
+    return reason.split(" (tolerance")[0] if not reason.startswith("cannot tell") else "cannot tell: rounding hides errors of the size to be caught"
+
+
+def coverage_line(cells: Iterable[Cell], framework: str) -> str:
+    from truestep.probes.pairs import coverage
+
+    held, possible = coverage(cells, framework)
+    return f"pairs of values covered: {held:,} of {possible:,} possible ({100 * held / possible:.1f} %)"
+
+
+def brief(verdict: Verdict) -> list[str]:
+    """One cell that has no finding, in two lines."""
+    worst = verdict.worst
+    lines = [f"{verdict.verdict.upper()}: {verdict.id}"]
+    if verdict.reason:
+        lines.append(f"  {verdict.reason}")
+    elif worst is not None:
+        where = f" in {worst.where}" if worst.where else ""
+        lines.append(f"  {len(verdict.checks)} checks; nearest to its tolerance: {worst.name} of step {worst.step + 1}, "
+                     f"{worst.figure:.1e} (tolerance {worst.bound:.1e}, plain PyTorch {worst.noise:.1e}){where}")  # fmt: skip
+    return lines

@@ -1,0 +1,187 @@
+"""The ``truestep`` command. Exit codes: 0 clean, 1 findings, 2 unusable input."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from truestep import __version__
+from truestep.fixtures.cell import Cell, CellError, parse
+
+CLEAN, FINDINGS, UNUSABLE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.act(options))
+    except CellError as error:
+        print(f"truestep: {error}", file=sys.stderr)
+        return UNUSABLE
+    except KeyboardInterrupt:
+        print("truestep: interrupted; results so far are kept", file=sys.stderr)
+        return UNUSABLE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="truestep",
+        description="Does the framework take the optimizer step that you think it takes?",
+        epilog="exit codes: 0 clean, 1 findings, 2 unusable input",
+    )
+    parser.add_argument("--version", action="version", version=f"truestep {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, act: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(act=act)
+        return sub
+
+    run = command("run", _run, "judge cells: ids, or JSON files that hold one cell or a list of cells")
+    run.add_argument("cells", nargs="+", metavar="ID|FILE")
+    sweep = command("sweep", _sweep, "judge random cells over all knobs; the same ones for the same seed")
+    sweep.add_argument("-n", "--count", type=_positive, default=200)
+    sweep.add_argument("--seed", type=int, default=0)
+    sweep.add_argument("--framework", default="deepspeed")
+    sweep.add_argument("--confirm", action="store_true", help="run the standalone script of every finding as well")
+    for sub in (run, sweep):
+        sub.add_argument("--patch", action="store_true", help="apply truestep's patches first")
+        sub.add_argument("--results", type=Path, metavar="FILE", help="append every verdict to FILE as a JSON line")
+        sub.add_argument("--json", action="store_true", help="print verdicts as JSON lines instead of text")
+    repro = command("repro", _repro, "write a standalone script for a cell: the framework and torch, no truestep")
+    repro.add_argument("cell", metavar="ID|FILE")
+    repro.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: standard output")
+    command("patches", _patches, "which patches there are, and what each would do with the installed versions")
+    advisory = command("advisories", _advisories, "the known bugs as data")
+    advisory.add_argument("--osv", action="store_true", help="in the OSV schema, one JSON object per line")
+    wrap = command("exec", _exec, "run a command with the patches applied in it and in its children")
+    wrap.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def read_cells(arguments: Sequence[str]) -> list[Cell]:
+    """Ids, or files of cells; raises CellError with one line on the first that is neither."""
+    cells: list[Cell] = []
+    for argument in arguments:
+        if not argument.endswith(".json"):
+            cells.append(parse(argument))
+            continue
+        try:
+            data = json.loads(Path(argument).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise CellError(f"cannot read {argument}: {error}; expected a JSON cell or a list of them") from None
+        cells += [Cell.from_json(item) for item in (data if isinstance(data, list) else [data])]
+    return cells
+
+
+def _run(options: argparse.Namespace) -> int:
+    return _judge(read_cells(options.cells), "Is this the step that the whole batch makes?", options)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from truestep.probes.pairs import random_cells
+
+    cells = random_cells(options.framework, options.count, options.seed)
+    return _judge(cells, "Whatever combination of settings, the step must be the one of the whole batch.", options)
+
+
+def _judge(cells: list[Cell], question: str, options: argparse.Namespace) -> int:
+    from truestep.reports import terminal
+    from truestep.suite import Suite, append
+
+    suite = Suite(patch=options.patch)
+    rows: list[dict[str, Any]] = []
+    try:
+        suite.submit(cells)
+        for number, cell in enumerate(cells, 1):
+            verdict = suite.verdict(cell)
+            row = {"family": "run", "question": question, **verdict.to_json()}
+            rows.append(row)
+            if options.results:
+                append(options.results, row)
+            if options.json:
+                print(json.dumps(row), flush=True)
+            elif len(cells) <= 20 and verdict.verdict not in ("wrong", "by-design", "error", "timeout"):
+                print("\n".join(terminal.brief(verdict)), flush=True)
+            elif sys.stderr.isatty():
+                print(f"\r{number}/{len(cells)}", end="", file=sys.stderr)
+        if not options.json:
+            print("\n".join(terminal.summary(rows, {}, 0, patched=options.patch)))
+        red = [r for r in rows if r["verdict"] in ("wrong", "error", "timeout")]
+        if getattr(options, "confirm", False):
+            return _confirm_by_script(red)
+        return FINDINGS if red else CLEAN
+    finally:
+        suite.close()
+
+
+def _confirm_by_script(red: list[dict[str, Any]]) -> int:
+    """Run the standalone script of every red cell in a process of its own; say which does not confirm it."""
+    from truestep.reports import repro
+
+    alarms = 0
+    for row in red:
+        confirmed, said = repro.execute(Cell.from_json(row["cell"]))
+        alarms += not confirmed
+        print(f"{'confirmed' if confirmed else 'FALSE ALARM'} {row['id']}: {said}")
+    print(f"{len(red)} red cells, {len(red) - alarms} confirmed by their standalone scripts, {alarms} not")
+    return FINDINGS if red else CLEAN
+
+
+def _repro(options: argparse.Namespace) -> int:
+    from truestep.reports import repro
+
+    cells = read_cells([options.cell])
+    if len(cells) != 1:
+        raise CellError(f"{options.cell} holds {len(cells)} cells; name one")
+    script = repro.script(cells[0])
+    if options.output is None:
+        print(script, end="")
+    else:
+        options.output.write_text(script, encoding="utf-8")
+        print(f"wrote {options.output}; run it with: python {options.output}", file=sys.stderr)
+    return CLEAN
+
+
+def _patches(options: argparse.Namespace) -> int:
+    from truestep import patches
+
+    for record in patches.status():
+        print(f"{record.id:<18} {record.framework} {record.version or '(not installed)':<10} {record.state:<9} {record.reason}")
+    return CLEAN
+
+
+def _advisories(options: argparse.Namespace) -> int:
+    from truestep.patches import advisories
+
+    for advisory in advisories():
+        if options.osv:
+            print(json.dumps(advisory.to_osv()))
+        else:
+            spans = ", ".join(f"{low} up to {high or 'now'}" for low, high in advisory.affected)
+            print(f"{advisory.id:<18} {spans:<24} {'patch' if advisory.patch else '     '}  {advisory.title}")
+    return CLEAN
+
+
+def _exec(options: argparse.Namespace) -> int:
+    from truestep.wrap import run
+
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not command:
+        raise CellError("exec needs a command: truestep exec -- torchrun train.py")
+    return run(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

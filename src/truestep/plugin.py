@@ -1,0 +1,210 @@
+"""The pytest plugin: options, scheduling of the selected cells, and the report at the end.
+
+Thin on purpose: loaded by every pytest run where truestep is installed, it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from truestep.fixtures.cell import Cell
+    from truestep.suite import Suite
+
+KEY = "truestep"  # of the user property that carries a verdict from a worker to the report
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("truestep", "does the framework take the optimizer step that you think it takes?")
+    group.addoption("--patch", action="store_true", help="apply truestep's patches in the workers, then judge")
+    group.addoption("--quick", action="store_true", help="a dozen cheap cells of every probe: about 10 s")
+    group.addoption("--list-cells", action="store_true", help="print the ids of the selected cells and run nothing")
+    group.addoption("--expect-known", action="store_true", help="green exactly when the findings are those the advisories predict")
+    group.addoption("--strict-cells", action="store_true", help="incompatible, not-triggered and skipped cells fail too")
+    group.addoption("--cell", action="append", default=[], metavar="ID", help="only this cell (repeatable)")
+    group.addoption("--truestep-results", metavar="FILE", help="append every verdict to FILE as a JSON line")
+    group.addoption("--truestep-setup", action="append", default=[], metavar="MODULE:FUNCTION",
+                    help="call this in every worker before its first cell (for seeded faults)")  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "truestep: a probe, parametrised over cells of a framework")
+    config.pluginmanager.register(_Run(config), "truestep-run")
+
+
+class _Run:
+    """The state of one session: selected cells, the suite, and the verdicts reported so far."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.suite: Suite | None = None
+        self.rows: list[dict[str, Any]] = []
+        self.missing: dict[str, tuple[int, str]] = {}  # framework -> (cells not run, why)
+        self.deselected = 0
+        self.listed = False
+        self.expected_gaps: list[str] = []
+
+    # --- selection -------------------------------------------------------------------------------
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        if not any(_cell(item) for item in items):
+            return
+        from truestep.fixtures.drivers import driver_of
+
+        wanted = set(config.getoption("--cell"))
+        keep, drop = [], []
+        for item in items:
+            cell = _cell(item)
+            if cell is None:
+                keep.append(item)
+            elif driver_of(cell.framework).version() is None and not config.getoption("--list-cells"):
+                count, _ = self.missing.get(cell.framework, (0, ""))
+                self.missing[cell.framework] = (count + 1, str(driver_of(cell.framework).supports(cell)))
+                drop.append(item)
+            elif (wanted and cell.id not in wanted) or (
+                config.getoption("--quick") and cell not in item.function.truestep_quick  # type: ignore[attr-defined]
+            ):
+                drop.append(item)
+            else:
+                keep.append(item)
+        if wanted - {c.id for item in items if (c := _cell(item))}:
+            unknown = sorted(wanted - {c.id for item in items if (c := _cell(item))})[0]
+            raise pytest.UsageError(f"--cell {unknown}: no probe has this cell; run it by itself: truestep run {unknown}")
+        self.deselected = len(drop) - sum(count for count, _ in self.missing.values())
+        if drop:
+            config.hook.pytest_deselected(items=drop)
+        items[:] = keep
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        cells = list(dict.fromkeys(c for item in session.items if (c := _cell(item))))
+        if self.config.getoption("--list-cells"):
+            self.listed = True
+            for cell in cells:
+                print(cell.id)
+            session.items.clear()
+            return
+        if cells and not self.config.option.collectonly and not _is_controller(self.config):
+            worker = hasattr(self.config, "workerinput")
+            self.suite = self._open(cores=1 if worker else None)
+            if not worker:  # under xdist a worker learns its share item by item
+                self.suite.submit(cells)
+
+    def _open(self, cores: int | None) -> Suite:
+        from truestep.suite import Suite
+
+        return Suite(
+            patch=self.config.getoption("--patch"), setup=self.config.getoption("--truestep-setup"), cores=cores
+        )
+
+    # --- running ---------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def step(self, request: pytest.FixtureRequest) -> Step:
+        """The step of this item's cell, judged: ``step.must_be_right()``."""
+        assert self.suite is not None
+        cell: Cell = request.param
+        verdict = self.suite.verdict(cell)
+        question = " ".join((request.function.__doc__ or request.node.name).split())
+        family = request.node.path.stem.removeprefix("test_")
+        row = {"family": family, "question": question, **verdict.to_json()}
+        request.node.user_properties.append((KEY, json.dumps(row)))
+        return Step(verdict, cell, question, self.config)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if hasattr(self.config, "workerinput"):
+            return
+        if report.when == "teardown":
+            return
+        for name, value in report.user_properties:
+            if name == KEY and (report.when == "call" or report.outcome != "passed"):
+                self.rows.append(json.loads(str(value)))
+                self._write(str(value))
+
+    def _write(self, row: str) -> None:
+        target = self.config.getoption("--truestep-results")
+        if target:
+            from truestep.suite import append
+
+            append(Path(target), json.loads(row))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if self.suite is not None:
+            self.suite.close()
+        if self.listed and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            session.exitstatus = pytest.ExitCode.OK
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if not self.rows and not self.missing:
+            return
+        from truestep.reports import terminal
+
+        for line in terminal.summary(
+            self.rows, self.missing, self.deselected,
+            expected=self.config.getoption("--expect-known"), patched=self.config.getoption("--patch"),
+            width=terminalreporter._tw.fullwidth,
+        ):  # fmt: skip
+            terminalreporter.write_line(line)
+
+
+class Step:
+    """What a probe asserts on."""
+
+    def __init__(self, verdict: Any, cell: Cell, question: str, config: pytest.Config) -> None:
+        self.verdict, self.cell, self.question, self.config = verdict, cell, question, config
+
+    def must_be_right(self) -> None:
+        __tracebackhide__ = True
+        from truestep.reports import terminal
+
+        verdict = self.verdict
+        if self.config.getoption("--expect-known"):
+            self._must_be_as_predicted()
+            return
+        if verdict.verdict == "pass":
+            return
+        if verdict.verdict == "by-design":
+            pytest.xfail(f"by design: {verdict.advisory} {verdict.link}")
+        if verdict.verdict in ("incompatible", "not-triggered", "skipped"):
+            if self.config.getoption("--strict-cells"):
+                pytest.fail(f"{verdict.verdict}: {verdict.reason} (--strict-cells)", pytrace=False)
+            pytest.skip(f"{verdict.verdict}: {verdict.reason}")
+        pytest.fail("\n".join(terminal.finding(self.question, verdict)), pytrace=False)
+
+    def _must_be_as_predicted(self) -> None:
+        """Green exactly when the advisories predict this: no more findings and no fewer."""
+        __tracebackhide__ = True
+        from truestep.reports import known, terminal
+
+        verdict = self.verdict
+        version = verdict.versions.get(self.cell.framework, "")
+        foreseen = [a for a in known.predicted(self.cell, version) if not self._cured(a)]
+        if verdict.verdict in ("wrong", "by-design"):
+            if verdict.advisory in [a.id for a in foreseen]:
+                pytest.xfail(f"expected: {verdict.advisory}")
+            pytest.fail("\n".join(["not predicted by any advisory:", *terminal.finding(self.question, verdict)]), pytrace=False)
+        if verdict.verdict == "pass" and foreseen:
+            pytest.fail(f"{foreseen[0].id} predicts this cell to be wrong on {version}, but it is right: "
+                        "its trigger or its versions are too wide", pytrace=False)  # fmt: skip
+        if verdict.verdict in ("error", "timeout"):
+            pytest.fail("\n".join(terminal.finding(self.question, verdict)), pytrace=False)
+        if verdict.verdict != "pass":
+            pytest.skip(f"{verdict.verdict}: {verdict.reason}")
+
+    def _cured(self, advisory: Any) -> bool:
+        return bool(self.config.getoption("--patch") and advisory.patch)
+
+
+def _cell(item: pytest.Item) -> Cell | None:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("step") if callspec is not None and item.get_closest_marker("truestep") else None
+
+
+def _is_controller(config: pytest.Config) -> bool:
+    """Under ``-n`` the controller collects nothing and runs nothing itself."""
+    return bool(getattr(config.option, "numprocesses", None)) and not hasattr(config, "workerinput")

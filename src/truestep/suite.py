@@ -1,0 +1,84 @@
+"""One run of cells: pools, verdicts, the advisories that explain them, and the results file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from truestep.fixtures.cell import Cell
+from truestep.fixtures.drivers import driver_of
+from truestep.fixtures.workers import Pool
+from truestep.reports.known import explain
+from truestep.reports.verdict import Verdict
+
+SCHEMA = "truestep-results-1"
+PATCH_SETUP = "truestep.patches:patch"
+
+
+class Suite:
+    """Runs cells and keeps what they said.
+
+    patch   : apply every patch that fits in each worker before its first cell
+    setup   : further ``module:function`` names to call there (seeded faults, in the tests)
+    cores   : processes that may compute at once; python: the interpreter of the environment under test
+    confirm : run red cells again in a fresh process
+    """
+
+    def __init__(
+        self,
+        *,
+        patch: bool = False,
+        setup: Iterable[str] = (),
+        cores: int | None = None,
+        confirm: bool = True,
+        python: str | None = None,
+    ) -> None:
+        self.patch, self.cores, self.confirm, self.python = patch, cores, confirm, python
+        self.setup = (*([PATCH_SETUP] if patch else []), *setup)
+        self.pools: dict[tuple[str, str], Pool] = {}
+        self.futures: dict[Cell, Future[dict[str, Any]]] = {}
+
+    def submit(self, cells: Iterable[Cell]) -> None:
+        """Schedule what is not scheduled yet, grouped by framework and device."""
+        groups: dict[tuple[str, str], list[Cell]] = {}
+        for cell in cells:
+            if cell not in self.futures:
+                groups.setdefault((cell.framework, cell.device), []).append(cell)
+        for (framework, device), some in groups.items():
+            self.futures.update(self._pool(framework, device).submit(some))
+
+    def verdict(self, cell: Cell) -> Verdict:
+        """Wait for the verdict of one cell (scheduling it first if need be)."""
+        if cell not in self.futures:
+            self.submit([cell])
+        record = self.futures[cell].result()
+        installed = driver_of(cell.framework).version() or ""
+        verdict = explain(Verdict.from_json(_clean(record)), cell, record.get("versions", {}).get(cell.framework, installed))
+        return verdict
+
+    def close(self) -> None:
+        for pool in self.pools.values():
+            pool.close()
+
+    def _pool(self, framework: str, device: str) -> Pool:
+        key = (framework, device)
+        if key not in self.pools:
+            options: dict[str, Any] = {} if self.python is None else {"python": self.python}
+            self.pools[key] = Pool(
+                framework, device, cores=self.cores, setup=self.setup, confirm=self.confirm, **options
+            )
+        return self.pools[key]
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Add one result to a results file; one write, closed at once: a run that dies keeps what it has."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"schema": SCHEMA, **row}) + "\n")
+
+
+def _clean(record: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in record.items() if k in Verdict.__dataclass_fields__}

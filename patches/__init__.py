@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from .advisory import Advisory
 from .catalogue import advisories
-from .lifecycle import PatchStatus, status, unpatch
 
-# Last: the function `patch` takes the place of the submodule of that name.
+# The function `patch` takes the place of the submodule of that name, which is loaded by now.
+from .lifecycle import PatchStatus, patch, status, unpatch
 from .patch import Patch
-from .lifecycle import patch  # isort: skip
 
 __all__ = ["Advisory", "Patch", "PatchStatus", "advisories", "patch", "status", "unpatch"]

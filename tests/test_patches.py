@@ -15,11 +15,12 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.version import Version
 
-from truestep.patches import Advisory, advisories
+from truestep.patches import Advisory, Patch, advisories
 from truestep.patches.catalogue import patches
 from truestep.patches.fingerprint import fingerprint
 
@@ -56,7 +57,7 @@ def python(code: str, *, path: Path | None = None, **variables: str) -> subproce
     )
 
 
-def answer(result: subprocess.CompletedProcess[str]) -> object:
+def answer(result: subprocess.CompletedProcess[str]) -> Any:
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.strip().splitlines()[-1])
 
@@ -183,10 +184,10 @@ def test_a_fingerprint_sees_code_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("patch", patches(), ids=lambda one: one.id)
-def test_every_patch_watches_what_it_wraps(patch: object) -> None:
-    assert set(patch.targets) <= set(patch.relies_on)  # type: ignore[attr-defined]
-    assert patch.fingerprints  # type: ignore[attr-defined]
-    assert all(len(digest) == 64 for digest in patch.fingerprints)  # type: ignore[attr-defined]
+def test_every_patch_watches_what_it_wraps(patch: Patch) -> None:
+    assert set(patch.targets) <= set(patch.relies_on)
+    assert patch.fingerprints
+    assert all(len(digest) == 64 for digest in patch.fingerprints)
 
 
 # --- lifecycle, on a package made for the purpose --------------------------------------------------------------
@@ -324,7 +325,7 @@ print(json.dumps([one.state, one.reason, toyframe.core.f(5)]))
 def test_a_changed_source_is_refused_loudly(toy: Path, first: bool) -> None:
     (toy / "toyframe" / "core.py").write_text(WRONG.replace("- 1", "- 1 * 1"))
     result = python(ASK.format(first=first), path=toy)
-    state, reason, value = answer(result)  # type: ignore[misc]
+    state, reason, value = answer(result)
     assert (state, value) == ("refused", 4)
     assert "install toyframe>=2" in reason
     assert result.stderr.count("REFUSED to patch toyframe-1") == 1
@@ -381,7 +382,7 @@ def test_on_the_installed_deepspeed(first: bool) -> None:
         found = []
         for target in one.targets:
             thing = owner
-            for part in target.split("."): thing = vars(thing)[part]
+            for part in target.split("."): thing = vars(thing).get(part)  # not there in every release
             found.append(thing)
         return found
     ours = catalogue("deepspeed")
@@ -401,7 +402,7 @@ def test_on_the_installed_deepspeed(first: bool) -> None:
                for target, a, b in zip(one.targets, x, y) if a is not b]
     print(json.dumps([states, same, wrapped]))
     """
-    states, same, wrapped = answer(python(code))  # type: ignore[misc]
+    states, same, wrapped = answer(python(code))
     version = importlib.metadata.version("deepspeed")
     assert same
     applied = [one for one in patches("deepspeed") if states[one.id][0] == "applied"]
@@ -432,7 +433,7 @@ def test_a_fixed_source_under_an_affected_version_is_refused(tmp_path: Path) -> 
     print(json.dumps([[one.state, one.reason] for one in p.patch(["deepspeed-7967", "deepspeed-7981"])]))
     """
     result = python(code, path=tmp_path)
-    for state, reason in answer(result):  # type: ignore[attr-defined]
+    for state, reason in answer(result):
         assert state == "refused"
         assert "deepspeed>=0.19.0" in reason
     assert result.stderr.count("REFUSED") == 2

@@ -58,9 +58,7 @@ DIVIDED_STAGE_1 = Advisory(
     framework="deepspeed",
     title="bf16 at stage 1 with fp32 accumulation divides the update by a loss scale that was never applied",
     affected=(("0.18.3", "0.18.5"),),
-    trigger=(
-        {"stage": (1,), "dtype": ("bf16",), "grad_accum_dtype": ("fp32",), "offload_optimizer": ("none",)},
-    ),
+    trigger=({"stage": (1,), "dtype": ("bf16",), "grad_accum_dtype": ("fp32",), "offload_optimizer": ("none",)},),
     signature=("scaled", "dropped"),
     links=(_LINK,),
     cell="deepspeed-mlp-W1-K4-stage:1-dtype:bf16-grad_accum_dtype:fp32",

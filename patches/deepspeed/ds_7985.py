@@ -61,7 +61,8 @@ def _reduce(original: Callable[..., None], engine: Any) -> None:
         original(engine)
         return
     optimizer.backward_epilogue()
-    optimizer.backward_epilogue = _nothing  # type: ignore[method-assign]  # for the original's own call, which is too late
+    # The original calls it too, but after the reduction.
+    optimizer.backward_epilogue = _nothing
     try:
         original(engine)
     finally:

@@ -55,7 +55,7 @@ def _concerns(optimizer: Any) -> bool:
     from deepspeed import comm
 
     # Alone, the fp32 sum is right as it is, and better than a copy in bf16.
-    return comm.get_world_size(group=optimizer.dp_process_group) > 1
+    return int(comm.get_world_size(group=optimizer.dp_process_group)) > 1
 
 
 def _for_reduction(original: Callable[..., Any], optimizer: Any, param: Any) -> Any:

@@ -23,6 +23,16 @@ Kind = Literal[
     "unreduced",
     "clipped",
     "unexplained",
+    # Where no weights can tell, the check that is red (see truestep.reports.verdict.Check).
+    "initial",
+    "loss",
+    "norm",
+    "moments",
+    "update",
+    "weights",
+    "ranks",
+    "reload",
+    "reading",
 ]
 KINDS: frozenset[str] = frozenset(get_args(Kind))
 
@@ -93,6 +103,8 @@ class Advisory:
     measured: Mapping[str, float] = field(default_factory=dict, hash=False)
     """Cell (with the version in brackets) -> relative error of the step, as seen when it was run."""
     details: str = ""
+    by_design: bool = False
+    """Not a bug but a documented choice: ``links`` must then name the documentation that says so."""
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.signature if kind not in KINDS]

@@ -113,7 +113,7 @@ def truth(cell: Cell, step: int, weights: Tensors) -> oracle.Gradient:
 def _noise(cell: Cell, step: int) -> float:
     """How far plain PyTorch in the cell's dtype lies from the oracle, over several orders, at the initial weights."""
     dtype = DTYPES[dict(cell.knobs)["dtype"]]
-    weights = {n: p.detach().double() for n, p in models.build(cell.model, cell.seed).to(dtype).named_parameters()}
+    weights = models.initial(cell.model, cell.seed, dtype)
     micro = reference.micro_gradients(cell, step, weights, dtype)
     wanted = truth(cell, step, weights).grads
     window = cell.split.windows[step]
@@ -197,7 +197,7 @@ def _reading_error(trace: StepTrace) -> float:
 def _initial(cell: Cell, trace: StepTrace) -> Check:
     """Initialising an engine leaves the weights alone (but for rounding them to the model's dtype)."""
     dtype = DTYPES[cell.facts().get("dtype", "fp32")]
-    built = {n: p.detach().to(dtype).double() for n, p in models.build(cell.model, cell.seed).named_parameters()}
+    built = models.initial(cell.model, cell.seed, dtype)
     moved, where = distance(trace.master_before, {n: built[n] for n in trace.master_before})
     # In half precision a framework may keep the float32 weights that it was given as its master copy.
     return Check("initial", 0, moved, 0.0 if dtype == torch.float32 else 2 * UNIT["bf16"], 0.0, where)

@@ -11,6 +11,8 @@ K = (1, 2, 3, 4, 8)
         *grid(stage=(2, 1, 3), offload_optimizer=("cpu", "none"), windows=K, model=("mlp", "llama")),
         *grid(stage=2, offload_optimizer="cpu", windows=K, model=("mlp_tied", "mlp_unused", "qwen2")),
         *grid(stage=(1, 2, 3), offload_optimizer="cpu", optimizer="cpu_adam", windows=K, model=("mlp", "llama")),
+        *grid(stage=(1, 2, 3), offload_optimizer="cpu", optimizer="cpu_adam", windows=(2, 4), dtype=("fp32", "bf16"),
+              model=("mlp_tied", "mlp_frozen", "mlp_reused")),
         *grid(stage=(2, 1), offload_optimizer="cpu", windows=(2, 4), bucket=("small", "equal"), overlap_comm=("true", "false"),
               contiguous_gradients=("true", "false")),
     ]

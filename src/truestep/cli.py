@@ -98,18 +98,17 @@ def _sweep(options: argparse.Namespace) -> int:
 
 def _judge(cells: list[Cell], question: str, options: argparse.Namespace) -> int:
     from truestep.reports import terminal
-    from truestep.suite import Suite, append
+    from truestep.suite import Suite
 
-    suite = Suite(patch=options.patch)
+    suite = Suite(patch=options.patch, results=options.results)
     rows: list[dict[str, Any]] = []
     try:
+        suite.told = {cell.id: {"family": "run", "question": question} for cell in cells}
         suite.submit(cells)
         for number, cell in enumerate(cells, 1):
             verdict = suite.verdict(cell)
             row = {"family": "run", "question": question, **verdict.to_json()}
             rows.append(row)
-            if options.results:
-                append(options.results, row)
             if options.json:
                 print(json.dumps(row), flush=True)
             elif len(cells) <= 20 and verdict.verdict not in ("wrong", "by-design", "error", "timeout"):

@@ -91,14 +91,21 @@ class _Run:
         if cells and not self.config.option.collectonly and not _is_controller(self.config):
             worker = hasattr(self.config, "workerinput")
             self.suite = self._open(cores=1 if worker else None)
+            for item in session.items:
+                if cell := _cell(item):
+                    self.suite.told.setdefault(cell.id, {"family": _family(item), "question": _question(item)})
             if not worker:  # under xdist a worker learns its share item by item
                 self.suite.submit(cells)
 
     def _open(self, cores: int | None) -> Suite:
         from truestep.suite import Suite
 
+        results = self.config.getoption("--truestep-results")
         return Suite(
-            patch=self.config.getoption("--patch"), setup=self.config.getoption("--truestep-setup"), cores=cores
+            patch=self.config.getoption("--patch"),
+            setup=self.config.getoption("--truestep-setup"),
+            cores=cores,
+            results=Path(results) if results else None,
         )
 
     # --- running ---------------------------------------------------------------------------------
@@ -109,9 +116,8 @@ class _Run:
         assert self.suite is not None
         cell: Cell = request.param
         verdict = self.suite.verdict(cell)
-        question = " ".join((request.function.__doc__ or request.node.name).split())
-        family = request.node.path.stem.removeprefix("test_")
-        row = {"family": family, "question": question, **verdict.to_json()}
+        question = _question(request.node)
+        row = {"family": _family(request.node), "question": question, **verdict.to_json()}
         request.node.user_properties.append((KEY, json.dumps(row)))
         return Step(verdict, cell, question, self.config)
 
@@ -123,14 +129,6 @@ class _Run:
         for name, value in report.user_properties:
             if name == KEY and (report.when == "call" or report.outcome != "passed"):
                 self.rows.append(json.loads(str(value)))
-                self._write(str(value))
-
-    def _write(self, row: str) -> None:
-        target = self.config.getoption("--truestep-results")
-        if target:
-            from truestep.suite import append
-
-            append(Path(target), json.loads(row))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -198,6 +196,14 @@ class Step:
 
     def _cured(self, advisory: Any) -> bool:
         return bool(self.config.getoption("--patch") and advisory.patch)
+
+
+def _family(item: pytest.Item) -> str:
+    return item.path.stem.removeprefix("test_")
+
+
+def _question(item: pytest.Item) -> str:
+    return " ".join((getattr(item, "function", None).__doc__ or item.name).split())
 
 
 def _cell(item: pytest.Item) -> Cell | None:

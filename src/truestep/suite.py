@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ class Suite:
     setup   : further ``module:function`` names to call there (seeded faults, in the tests)
     cores   : processes that may compute at once; python: the interpreter of the environment under test
     confirm : run red cells again in a fresh process
+    results : a file to which every verdict is appended as a JSON line the moment it is known
     """
 
     def __init__(
@@ -35,9 +37,12 @@ class Suite:
         cores: int | None = None,
         confirm: bool = True,
         python: str | None = None,
+        results: Path | None = None,
     ) -> None:
         self.patch, self.cores, self.confirm, self.python = patch, cores, confirm, python
         self.setup = (*([PATCH_SETUP] if patch else []), *setup)
+        self.results = results
+        self.told: dict[str, dict[str, str]] = {}  # cell id -> what a results line says of it besides (family, question)
         self.pools: dict[tuple[str, str], Pool] = {}
         self.futures: dict[Cell, Future[dict[str, Any]]] = {}
 
@@ -54,10 +59,18 @@ class Suite:
         """Wait for the verdict of one cell (scheduling it first if need be)."""
         if cell not in self.futures:
             self.submit([cell])
-        record = self.futures[cell].result()
-        installed = driver_of(cell.framework).version() or ""
-        verdict = explain(Verdict.from_json(_clean(record)), cell, record.get("versions", {}).get(cell.framework, installed))
-        return verdict
+        return self._explained(cell, self.futures[cell].result())
+
+    def _explained(self, cell: Cell, record: dict[str, Any]) -> Verdict:
+        version = record.get("versions", {}).get(cell.framework) or driver_of(cell.framework).version() or ""
+        verdict = explain(Verdict.from_json(_clean(record)), cell, version)
+        return replace(verdict, patches=("all that fit",)) if self.patch else verdict
+
+    def _write(self, record: dict[str, Any]) -> None:
+        """Called by a pool's thread: one line, one write, closed at once; a run that dies keeps what it has."""
+        if self.results is not None:
+            verdict = self._explained(Cell.from_json(record["cell"]), record)
+            append(self.results, {**self.told.get(verdict.id, {}), **verdict.to_json()})
 
     def close(self) -> None:
         for pool in self.pools.values():
@@ -70,6 +83,7 @@ class Suite:
             self.pools[key] = Pool(
                 framework, device, cores=self.cores, setup=self.setup, confirm=self.confirm, **options
             )
+            self.pools[key].on_record = self._write
         return self.pools[key]
 
 

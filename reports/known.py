@@ -21,12 +21,15 @@ def explain(verdict: Verdict, cell: Cell, version: str) -> Verdict:
     if verdict.verdict != WRONG:
         return verdict
     kinds = set(verdict.diagnosis.kinds) if verdict.diagnosis else {verdict.checks and _red(verdict)}
-    for advisory in predicted(cell, version):
-        if kinds & set(advisory.signature):
-            if advisory.by_design:
-                return replace(verdict, verdict=BY_DESIGN, advisory=advisory.id, link=advisory.links[0])
-            return replace(verdict, advisory=advisory.id, link=advisory.links[0])
-    return verdict
+    foreseen = predicted(cell, version)
+    fitting = [a for a in foreseen if kinds & set(a.signature)]
+    if not fitting and len(foreseen) > 1:
+        fitting = [a for a in foreseen if not a.by_design]  # several at once need not look like any one of them
+    if not fitting:
+        return verdict
+    only_chosen = all(a.by_design for a in fitting)
+    first = next((a for a in fitting if not a.by_design), fitting[0])
+    return replace(verdict, verdict=BY_DESIGN if only_chosen else WRONG, advisory=first.id, link=first.links[0])
 
 
 def _red(verdict: Verdict) -> str:

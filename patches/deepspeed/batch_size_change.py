@@ -17,8 +17,14 @@ ADVISORY = Advisory(
     title="after set_train_batch_size a step is taken at the wrong micro-batch",
     affected=(("0", None),),
     trigger=({"accumulate": ("managed",), "aligned": (False,)},),
-    signature=("dropped", "stale", "re-weighted", "unexplained", "loss", "gradient"),
+    signature=("dropped", "stale", "re-weighted", "unexplained", "loss"),
     links=("https://github.com/deepspeedai/DeepSpeed/blob/v0.19.0/deepspeed/runtime/engine.py",),
     cell="deepspeed-mlp-W1-K1.8.2",
+    measured={
+        "deepspeed-mlp-W1-K1.8.2 [0.15.1]": 0.512,
+        "deepspeed-mlp-W1-K1.8.2 [0.18.9]": 0.512,
+        "deepspeed-mlp-W1-K1.8.2 [0.19.8]": 0.512,
+        "deepspeed-mlp-W1-K3.1.4 [0.19.8]": 1.8e-07,
+    },
     details="Right where every window begins at a multiple of its own length, or with set_gradient_accumulation_boundary.",
 )

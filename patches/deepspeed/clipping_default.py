@@ -21,6 +21,7 @@ ADVISORY = Advisory(
         "https://github.com/deepspeedai/DeepSpeed/pull/8068",
     ),
     cell="deepspeed-mlp-W1-K1-clipping:unset",
+    measured={"deepspeed-mlp-W1-K1-clipping:unset [0.19.2]": 1.8e-07, "deepspeed-mlp-W1-K1-clipping:unset [0.19.8]": 0.769},
     details="Set gradient_clipping explicitly: 0.0 is off in every release.",
     by_design=True,
 )

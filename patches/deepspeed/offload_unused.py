@@ -24,18 +24,10 @@ ADVISORY = Advisory(
     framework="deepspeed",
     title="Optimizer offload gives a parameter that a micro-batch does not use the gradient of an earlier step",
     affected=(("0", None),),
-    trigger=(
-        {
-            "stage": (2,),
-            "offload_optimizer": ("cpu",),
-            "model": ("mlp_unused",),
-            "K": {"min": 2},
-            "steps": {"min": 2},
-        },
-    ),
+    trigger=({"stage": (2,), "offload_optimizer": ("cpu",), "left_out_last": (True,)},),
     signature=("stale", "dropped", "unexplained"),
     links=("https://github.com/deepspeedai/DeepSpeed/blob/v0.19.8/deepspeed/runtime/zero/stage_1_and_2.py",),
-    cell="deepspeed-mlp_unused-W1-K4x3-stage:2-offload_optimizer:cpu",
+    cell="deepspeed-mlp_unused-W1-K4-stage:2-offload_optimizer:cpu",
     patch="deepspeed-offload-unused",
     measured={
         "deepspeed-mlp_unused: unused in step 2, micro-batch 1 of 4, stage 1 [0.14.5]": 3.9e-07,

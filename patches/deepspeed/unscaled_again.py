@@ -1,0 +1,47 @@
+"""engine.backward(loss, scale_wrt_gas=False) divides by the accumulation steps again, from 0.19.6 on.
+
+Where forward returns the loss and the optimizer wrapper hands it on as it is (no ZeRO optimizer, or BF16_Optimizer),
+the hook on the output runs before the one that would tell it that engine.backward is in charge, so the flag is lost.
+Not reported upstream as far as is known. #7724 was the same mistake in 0.18.3.
+"""
+
+from __future__ import annotations
+
+from ..advisory import Advisory
+
+ADVISORY = Advisory(
+    id="truestep-2026-3",
+    framework="deepspeed",
+    title="scale_wrt_gas=False is ignored at stage 0 and with BF16_Optimizer: the gradient is divided by the accumulation steps",
+    affected=(("0.19.6", None),),
+    trigger=(
+        {
+            "backward": ("unscaled",),
+            "accumulate": ("managed", "boundary_k"),
+            "returns": ("loss",),
+            "K": {"min": 2},
+            "stage": (0,),
+        },
+        {
+            "backward": ("unscaled",),
+            "accumulate": ("managed", "boundary_k"),
+            "returns": ("loss",),
+            "K": {"min": 2},
+            "stage": (1,),
+            "offload_optimizer": ("none",),
+            "dtype": ("bf16",),
+            "grad_accum_dtype": ("fp32",),
+        },
+    ),
+    signature=("scaled",),
+    links=("https://github.com/deepspeedai/DeepSpeed/blob/v0.19.8/deepspeed/runtime/engine.py",),
+    cell="deepspeed-mlp-W1-K4-backward:unscaled",
+    measured={
+        "deepspeed-mlp-W1-K4-backward:unscaled [0.19.5]": 1.7e-07,
+        "deepspeed-mlp-W1-K4-backward:unscaled [0.19.6]": 0.75,
+        "deepspeed-mlp-W1-K4-backward:unscaled [0.19.8]": 0.75,
+        "deepspeed-mlp-W1-K4-backward:unscaled-returns:output [0.19.8]": 1.7e-07,
+        "deepspeed-mlp-W1-K4-stage:2-backward:unscaled [0.19.8]": 1.7e-07,
+    },
+    details="Right where the loss is computed outside the model, and with ZeRO stages 1 to 3 otherwise.",
+)

@@ -19,6 +19,7 @@ ADVISORY = Advisory(
             "backward": ("unscaled",),
             "accumulate": ("managed", "boundary_k"),
             "returns": ("loss",),
+            "clipping": {"not": ("tight",)},  # which hides the scale
             "K": {"min": 2},
             "stage": (0,),
         },
@@ -26,6 +27,7 @@ ADVISORY = Advisory(
             "backward": ("unscaled",),
             "accumulate": ("managed", "boundary_k"),
             "returns": ("loss",),
+            "clipping": {"not": ("tight",)},  # which hides the scale
             "K": {"min": 2},
             "stage": (1,),
             "offload_optimizer": ("none",),

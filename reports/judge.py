@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from truestep import patches
 from truestep.fixtures.cell import Cell
 from truestep.fixtures.trace import StepTrace
 from truestep.reports import compare, diagnose
@@ -13,7 +14,8 @@ from truestep.reports.verdict import NOT_TRIGGERED, PASS, WRONG, Verdict
 def judge(cell: Cell, traces: list[StepTrace], driver: Any) -> Verdict:
     """``pass``, ``wrong`` or ``not-triggered``; advisories and design choices are looked up later."""
     checks = list(compare.compare(cell, traces, driver))
-    base = dict(cell=cell.to_json(), id=cell.id, checks=tuple(checks))
+    applied = tuple(f"{record.state} {record.id}: {record.reason}" for record in patches.status())
+    base: dict[str, Any] = dict(cell=cell.to_json(), id=cell.id, checks=tuple(checks), patches=applied)
     red = next((c for c in checks if c.red), None)
     if red is None:
         reason = compare.blind(cell, checks) or _not_triggered(cell, traces, driver)

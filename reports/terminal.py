@@ -19,7 +19,7 @@ def finding(question: str, verdict: Verdict, cells: int = 1) -> list[str]:
     lines = [f"{verdict.verdict.upper()}: {question}{count}"]
     lines.append(f"  {verdict.reason}")
     if verdict.diagnosis is not None:
-        lines += _weights(verdict.diagnosis, Cell.from_json(verdict.cell))
+        lines += _weights(verdict.diagnosis)
         lines.append(f"  what was done: {verdict.diagnosis.words}")
     if verdict.verdict in ("wrong", "by-design"):
         lines += _known(verdict)
@@ -27,7 +27,7 @@ def finding(question: str, verdict: Verdict, cells: int = 1) -> list[str]:
     return lines
 
 
-def _weights(diagnosis: Diagnosis, cell: Cell) -> list[str]:
+def _weights(diagnosis: Diagnosis) -> list[str]:
     if not diagnosis.weights:
         return []
     parts = sum(len(rank) for rank in diagnosis.weights)
@@ -74,6 +74,8 @@ def summary(
     if not rows:
         return
     yield _environment(rows, patched)
+    if patched:
+        yield from _patches(rows)
     yield ""
     yield from table(rows)
     yield from _findings(rows, expected)
@@ -84,6 +86,15 @@ def _environment(rows: Sequence[Row], patched: bool) -> str:
     versions = next((r["versions"] for r in rows if r.get("versions")), {})
     text = " · ".join(f"{name} {version}" for name, version in versions.items())
     return text + (" · patched (--patch)" if patched else "")
+
+
+def _patches(rows: Sequence[Row]) -> Iterator[str]:
+    """What became of every patch: applied, declined (this version does not need it) or refused (unknown source)."""
+    said = dict.fromkeys(line for row in rows for line in row.get("patches", ()))
+    for state in ("applied", "refused", "declined"):
+        for line in said:
+            if line.startswith(state):
+                yield f"  patch {line}"
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:

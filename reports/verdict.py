@@ -54,7 +54,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer for one cell. ``versions`` and ``stand_ins`` say under which conditions it holds."""
+    """The answer for one cell. ``versions``, ``stand_ins`` and ``patches`` say under which conditions it holds."""
 
     cell: Mapping[str, Any]
     id: str

@@ -17,7 +17,7 @@ ADVISORY = Advisory(
         {"stage": (0,), "dtype": ("bf16",)},
         {"stage": (1,), "dtype": ("bf16",), "grad_accum_dtype": ("fp32",), "offload_optimizer": ("none",)},
     ),
-    signature=("norm",),
+    signature=("norm", "reading"),
     links=("https://github.com/deepspeedai/DeepSpeed/blob/v0.18.2/deepspeed/runtime/fp16/unfused_optimizer.py",),
     cell="deepspeed-mlp-W1-K2x3-dtype:bf16",
     measured={"deepspeed-mlp-W1-K2x3-dtype:bf16 [0.17.6]": 65535.0, "deepspeed-mlp-W1-K2x3-dtype:bf16 [0.17.5]": 0.001},

@@ -154,10 +154,18 @@ def _repro(options: argparse.Namespace) -> int:
 
 
 def _patches(options: argparse.Namespace) -> int:
+    from contextlib import redirect_stderr
+    from io import StringIO
+
     from truestep import patches
 
-    for record in patches.status():
-        print(f"{record.id:<18} {record.framework} {record.version or '(not installed)':<10} {record.state:<9} {record.reason}")
+    with redirect_stderr(StringIO()):  # what it would say on stderr is in the table
+        records = patches.patch()
+        patches.unpatch()
+    for record in records:
+        state = "ready" if record.state == "pending" else record.state
+        reason = record.reason if record.state != "pending" else "truestep.patch() applies it to this version"
+        print(f"{record.id:<28} {record.framework} {record.version or '(not installed)':<8} {state:<9} {reason}")
     return CLEAN
 
 
@@ -169,7 +177,7 @@ def _advisories(options: argparse.Namespace) -> int:
             print(json.dumps(advisory.to_osv()))
         else:
             spans = ", ".join(f"{low} up to {high or 'now'}" for low, high in advisory.affected)
-            print(f"{advisory.id:<18} {spans:<24} {'patch' if advisory.patch else '     '}  {advisory.title}")
+            print(f"{advisory.id:<30} {spans:<20} {'patch' if advisory.patch else '     '}  {advisory.title}")
     return CLEAN
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +62,7 @@ class Suite:
 
     def _explained(self, cell: Cell, record: dict[str, Any]) -> Verdict:
         version = record.get("versions", {}).get(cell.framework) or driver_of(cell.framework).version() or ""
-        verdict = explain(Verdict.from_json(_clean(record)), cell, version)
-        return replace(verdict, patches=("all that fit",)) if self.patch else verdict
+        return explain(Verdict.from_json(_clean(record)), cell, version)
 
     def _write(self, record: dict[str, Any]) -> None:
         """Called by a pool's thread: one line, one write, closed at once; a run that dies keeps what it has."""

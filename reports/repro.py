@@ -312,7 +312,6 @@ def _optimizer(cell: Cell, driver: Any) -> tuple[str, str, str, str]:
     """(construction, observation, gradient consumed, a check of the update) for the cell's optimizer."""
     f = cell.facts()
     plain = f["stage"] == 0 and f["dtype"] == "fp32"
-    unfused = f["stage"] == 0 and not plain
     keys = ["momentum_buffer"] if f["optimizer"] == "sgd" else ["exp_avg", "exp_avg_sq"]
     parameters = "[p for p in net.parameters() if p.requires_grad]"
     adam = ", ".join(f"{k}={v!r}" for k, v in driver.ADAM.items())
@@ -321,11 +320,19 @@ def _optimizer(cell: Cell, driver: Any) -> tuple[str, str, str, str]:
         "adam": f"optimizer = torch.optim.AdamW({parameters}, {adam})",
         "cpu_adam": f"optimizer = deepspeed.ops.adam.DeepSpeedCPUAdam({parameters}, adamw_mode=True, {adam})",
     }[f["optimizer"]]
-    if plain or unfused:
-        find = "masters = [p for _, p in named]" if plain else (
-            "pair = {id(a): b for g, h in zip(engine.optimizer.fp16_groups, engine.optimizer.fp32_groups) for a, b in zip(g, h)}\n"
-            "    masters = [pair[id(p)] for _, p in named]")  # fmt: skip
-        states = "[engine.optimizer.state[m][KEY] for m in masters]"
+    pair = (
+        "pair = {id(a): b for g, h in zip(engine.optimizer.fp16_groups, engine.optimizer.fp32_groups) for a, b in zip(g, h)}\n"
+    )
+    if plain:
+        find, states = "masters = [p for _, p in named]", "[engine.optimizer.state[m][KEY] for m in masters]"
+    elif f["stage"] <= 1 and f["dtype"] != "fp32":  # in some releases an optimizer that the reading APIs do not know
+        find = (
+            'own = hasattr(engine.optimizer, "fp16_groups") and hasattr(engine.optimizer, "fp32_groups")\n'
+            f"    if own:\n        {pair}        masters = [pair[id(p)] for _, p in named]\n"
+            "    else:\n        masters = [safe_get_full_fp32_param(p) for _, p in named]"
+        )
+        states = ("[engine.optimizer.state[m][KEY] if own else safe_get_full_optimizer_state(p, KEY)"
+                  " for m, (_, p) in zip(masters, named)]")  # fmt: skip
     else:
         find = "masters = [safe_get_full_fp32_param(p) for _, p in named]"
         states = "[safe_get_full_optimizer_state(p, KEY) for _, p in named]"

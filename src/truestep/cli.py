@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +132,11 @@ def _confirm_by_script(red: list[dict[str, Any]]) -> int:
     from truestep.reports import repro
 
     alarms = 0
-    for row in red:
-        confirmed, said = repro.execute(Cell.from_json(row["cell"]))
-        alarms += not confirmed
-        print(f"{'confirmed' if confirmed else 'FALSE ALARM'} {row['id']}: {said}")
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        answers = pool.map(lambda row: repro.execute(Cell.from_json(row["cell"])), red)
+        for row, (confirmed, said) in zip(red, answers, strict=True):
+            alarms += not confirmed
+            print(f"{'confirmed' if confirmed else 'FALSE ALARM'} {row['id']}: {said}", flush=True)
     print(f"{len(red)} red cells, {len(red) - alarms} confirmed by their standalone scripts, {alarms} not")
     return FINDINGS if red else CLEAN
 

@@ -129,8 +129,8 @@ def _classify(
     values = [w for *_, w in flat]
     alike = max(values) - min(values) <= loose * max(1.0, abs(max(values)))
     name = f"of {window}" if ranks == 1 else f"of {window} on {ranks} ranks"
-    if alike and abs(values[0] - 1) > loose:
-        factor = sum(values) / len(values)
+    factor = sum(values) / len(values)
+    if alike and abs(factor - 1) > fits:
         size = oracle.norm(trace.grad_consumed)
         if factor < 1 and abs(size - 1.0) < 0.01:
             kinds.append("clipped")

@@ -22,7 +22,7 @@ ADVISORY = Advisory(
             "K": {"min": 2},
             # The shortest step that a longer one follows.
             "shortest": {"max": 1},
-            "accumulate": ("boundary_k",),
+            "accumulate": ("boundary_k", "managed"),
         },
     ),
     signature=("stale",),
@@ -35,5 +35,5 @@ ADVISORY = Advisory(
         "deepspeed-mlp-W1-K3.1.4-stage:1-offload_optimizer:cpu-accumulate:boundary_k [0.16.4]": 0.41,
         "deepspeed-mlp-W1-K3.1.4-stage:1-offload_optimizer:cpu-accumulate:boundary_k [0.16.5]": 2.7e-07,
     },
-    details="Needs gradient_accumulation_steps > 1 and set_gradient_accumulation_boundary. Right before and after.",
+    details="Needs gradient_accumulation_steps > 1 in the configuration and steps of different lengths. Right before and after.",
 )

@@ -149,14 +149,11 @@ def _expected(cell: Cell, step: int, weights: _Weights) -> Expected:
     return Expected(right.loss, tuple(sums), model, bound, max(model, 4 * UNIT[name]), bound + spread)
 
 
-def clip_norm(cell: Cell, limits: Mapping[str, float | None]) -> float | None:
-    return limits[cell.facts().get("clipping", "off")]
-
-
-def compare(cell: Cell, traces: list[StepTrace], settings: Any) -> Iterator[Check]:
+def compare(cell: Cell, traces: list[StepTrace], settings: Any, limit: float | None) -> Iterator[Check]:
     """Every check of every step, in the order of DESIGN section 4.
 
-    ``settings`` is the driver's: ``SGD``, ``ADAM`` and ``MAX_NORM`` (knob value -> max_norm or None).
+    settings : the driver's ``SGD`` and ``ADAM``, what the optimizer was built with
+    limit    : the max_norm of gradient clipping, None for no clipping
     """
     for before, trace in zip([None, *traces[:-1]], traces, strict=True):
         step, wanted = trace.step, expected(cell, trace)
@@ -164,7 +161,6 @@ def compare(cell: Cell, traces: list[StepTrace], settings: Any) -> Iterator[Chec
             yield _initial(cell, trace)
         nearest = wanted.sums[0]
         if trace.grad_consumed:
-            limit = clip_norm(cell, settings.MAX_NORM)
             figures = [(*distance(trace.grad_consumed, oracle.clip(s, limit)), s) for s in wanted.sums]
             figure, where, nearest = min(figures, key=lambda f: f[0])
             bound = wanted.bound + _reading_error(trace)
@@ -182,12 +178,15 @@ def compare(cell: Cell, traces: list[StepTrace], settings: Any) -> Iterator[Chec
             norm = oracle.norm(nearest)
             yield Check("norm", step, abs(trace.grad_norm - norm) / norm, wanted.norm_bound, wanted.noise)
         if trace.grad_consumed:
-            yield from _arithmetic(cell, trace, settings)
+            yield from _arithmetic(trace, settings)
         yield _cast(cell, trace)
         if cell.split.world_size > 1:
             yield Check("ranks", step, trace.ranks_differ, 0.0, 0.0)
         if before is not None and cell.facts().get("checkpoint") == "reload":
-            moved, where = distance(trace.master_before, before.master_after)
+            moved, where = max(
+                distance(trace.master_before, before.master_after),
+                distance(trace.weights_before, before.weights_after),  # what forward uses, not only the optimizer's copy
+            )
             yield Check("reload", step, moved, 0.0, 0.0, where)
         for api, (what, read) in trace.readings.items():
             right = (trace.weights_before,) if what == "weights before" else wanted.sums
@@ -205,36 +204,41 @@ def _reading_error(trace: StepTrace) -> float:
 def _initial(cell: Cell, trace: StepTrace) -> Check:
     """Initialising an engine leaves the weights alone (but for rounding them to the model's dtype)."""
     dtype = DTYPES[cell.facts().get("dtype", "fp32")]
-    built = models.initial(cell.model, cell.seed, dtype)
-    moved, where = distance(trace.master_before, {n: built[n] for n in trace.master_before})
+    names = trace.master_before
+    rounded, given = (models.initial(cell.model, cell.seed, d) for d in (dtype, torch.float32))
     # In half precision a framework may keep the float32 weights that it was given as its master copy.
-    return Check("initial", 0, moved, 0.0 if dtype == torch.float32 else 2 * UNIT["bf16"], 0.0, where)
+    master = min(distance(trace.master_before, {n: w[n] for n in names}) for w in (rounded, given))
+    weights = distance(trace.weights_before, {n: rounded[n] for n in names})
+    moved, where = max(master, weights)
+    return Check("initial", 0, moved, 0.0, 0.0, where)
 
 
-def _arithmetic(cell: Cell, trace: StepTrace, settings: Any) -> Iterator[Check]:
+def _arithmetic(trace: StepTrace, settings: Any) -> Iterator[Check]:
     """Given what was consumed: are moments and weights what the optimizer's formula makes of it?
 
-    The weights are float32 numbers: an update is seen no better than one rounding of the result,
-    so the error is relative to the weights, plus the few roundings of the formula.
+    The learning rate is the one that was asked for, never the one that the framework reports. The
+    weights are float32 numbers and an update is seen no better than a rounding of the result, so its
+    error is relative to the weights: eight roundings (the formula has no more) are the bound. The second
+    moment is a square of what was read out of the first, so it carries that reading's error twice.
     """
+    asked = settings.SGD if "momentum_buffer" in trace.moments_before else settings.ADAM
+    yield Check("lr", trace.step, abs(trace.lr / asked["lr"] - 1), 0.0, 0.0)
     unit = UNIT["fp32"]
     before, after = trace.moments_before, trace.moments_after
     if "momentum_buffer" in before:
         wanted, _ = oracle.momentum_sgd(
             trace.master_before, trace.grad_consumed, before["momentum_buffer"],
-            lr=trace.lr, momentum=settings.SGD["momentum"],
+            lr=asked["lr"], momentum=asked["momentum"],
         )  # fmt: skip
     else:
         wanted, _, second = oracle.adamw(
             trace.master_before, trace.grad_consumed, before["exp_avg"], before["exp_avg_sq"], trace.step + 1,
-            lr=trace.lr, betas=settings.ADAM["betas"], eps=settings.ADAM["eps"],
-            weight_decay=settings.ADAM["weight_decay"],
+            lr=asked["lr"], betas=asked["betas"], eps=asked["eps"], weight_decay=asked["weight_decay"],
         )  # fmt: skip
         figure, where = distance(after["exp_avg_sq"], second)
-        # squares double the error of what was solved from exp_avg, which cancels for later steps
-        yield Check("moments", trace.step, figure, 256 * unit, unit, where)
+        yield Check("moments", trace.step, figure, 8 * unit + 2 * _reading_error(trace), unit, where)
     figure, where = distance(trace.master_after, wanted)
-    yield Check("update", trace.step, figure, 64 * unit, unit, where)
+    yield Check("update", trace.step, figure, 8 * unit, unit, where)
 
 
 def _cast(cell: Cell, trace: StepTrace) -> Check:
@@ -249,7 +253,7 @@ def blind(cell: Cell, checks: list[Check]) -> str | None:
     """Why a clean comparison proves nothing here, or None: the bound is too wide to see a real error."""
     dtype = cell.facts().get("dtype", "fp32")
     limit = SENSITIVITY[dtype] / 3
-    widest = max((c.bound for c in checks if c.name == "gradient"), default=0.0)
+    widest = max((c.bound for c in checks if c.name in ("gradient", "moments", "update")), default=0.0)
     if widest > limit:
         return f"cannot tell: the tolerance {widest:.1e} is wider than a third of the error to be caught ({limit:.1e})"
     return None

@@ -171,18 +171,6 @@ def _classify(
     return tuple(dict.fromkeys(kinds)), "; ".join(said)
 
 
-def fractions(weights: tuple[tuple[float, ...], ...]) -> str:
-    """``(1, 0, 0, 1)/4`` for one rank, one group per rank for several."""
-    parts = sum(len(rank) for rank in weights)
-    groups = ["(" + ", ".join(_short(w) for w in rank) + ")" for rank in weights]
-    return " ".join(groups) + f"/{parts}"
-
-
-def _short(value: float) -> str:
-    text = f"{value:.3f}".rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "") else text
-
-
 def _factor(value: float) -> str:
     if value and abs(1 / value - round(1 / value)) < 1e-3 and abs(value) < 1:
         return f"1/{round(1 / value)}"

@@ -23,8 +23,6 @@ def explain(verdict: Verdict, cell: Cell, version: str) -> Verdict:
     kinds = set(verdict.diagnosis.kinds) if verdict.diagnosis else {verdict.checks and _red(verdict)}
     foreseen = predicted(cell, version)
     fitting = [a for a in foreseen if kinds & set(a.signature)]
-    if not fitting and len(foreseen) > 1:
-        fitting = [a for a in foreseen if not a.by_design]  # several at once need not look like any one of them
     if not fitting:
         return verdict
     only_chosen = all(a.by_design for a in fitting)

@@ -44,6 +44,8 @@ def _known(verdict: Verdict) -> list[str]:
     for advisory in advisories(verdict.cell["framework"]):
         if advisory.id == verdict.advisory:
             fixed = ", ".join(f"fixed in {f}" if f else "not fixed in any release" for _, f in advisory.affected)
+            if advisory.by_design:
+                fixed = f"since {advisory.affected[0][0]}"
             lines = [f"  {'documented choice' if advisory.by_design else 'known bug'}: {advisory.id}: {advisory.title} ({fixed})"]
             lines.append(f"    {advisory.links[0]}")
             if advisory.patch:
@@ -79,6 +81,8 @@ def summary(
     yield ""
     yield from table(rows)
     yield from _findings(rows, expected)
+    if expected:
+        yield from _gaps(rows)
     yield from _not_tested(rows, deselected)
 
 
@@ -128,6 +132,21 @@ def _findings(rows: Sequence[Row], expected: bool) -> Iterator[str]:
         yield from finding(simplest["question"], verdict, len(some))
 
 
+def _gaps(rows: Sequence[Row]) -> Iterator[str]:
+    """Advisories that predict selected cells of which none could be judged: neither confirmed nor refuted."""
+    from truestep.reports.known import predicted
+
+    seen: dict[str, Counter[str]] = {}
+    for row in rows:
+        cell = Cell.from_json(row["cell"])
+        for advisory in predicted(cell, row.get("versions", {}).get(cell.framework, "")):
+            seen.setdefault(advisory.id, Counter())[row["verdict"]] += 1
+    for name, counts in sorted(seen.items()):
+        if not counts["wrong"] and not counts["by-design"] and not counts["pass"]:
+            told = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+            yield f"predicted, but could not be seen here: {name} ({told})"
+
+
 def _key(row: Row) -> tuple[str, ...]:
     """Two cells show the same finding when one advisory, or else the same check and kind of fault, explains both."""
     if row.get("advisory"):
@@ -135,7 +154,9 @@ def _key(row: Row) -> tuple[str, ...]:
     diagnosis = row.get("diagnosis")
     kinds = tuple(diagnosis["kinds"]) if diagnosis else ()
     red = next((c["name"] for c in row["checks"] if not c["figure"] <= c["bound"]), row["reason"][:40])
-    return (row["verdict"], red, *kinds)
+    knobs = row["cell"]["knobs"]
+    where = tuple(f"{name}:{knobs.get(name)}" for name in ("stage", "offload_optimizer", "dtype"))
+    return (row["verdict"], red, *kinds, *where)
 
 
 def _not_tested(rows: Sequence[Row], deselected: int) -> Iterator[str]:
@@ -144,8 +165,14 @@ def _not_tested(rows: Sequence[Row], deselected: int) -> Iterator[str]:
     for row in rows:
         if row["verdict"] in ("incompatible", "not-triggered", "skipped"):
             silent[(row["verdict"], _group_reason(row["reason"]))] += 1
+    yield ""
+    by_framework: dict[str, list[Cell]] = {}
+    for row in rows:
+        by_framework.setdefault(row["cell"]["framework"], []).append(Cell.from_json(row["cell"]))
+    for framework, cells in by_framework.items():
+        if len(cells) >= 20:
+            yield coverage_line(cells, framework)
     if silent or deselected:
-        yield ""
         yield "not tested"
         for (verdict, reason), count in silent.most_common():
             yield from textwrap.wrap(f"{count:>5} {verdict}: {reason}", 110, initial_indent=" ", subsequent_indent=" " * 8)

@@ -109,6 +109,28 @@ def loading_forgets_the_optimizer() -> None:
     _around(_engine(), "load_checkpoint", load)
 
 
+def loading_leaves_the_module_alone() -> None:
+    """Master copy and optimizer state are loaded, but forward goes on with the weights of before."""
+
+    def load(original: Any, engine: Any, *args: Any, **kwargs: Any) -> Any:
+        before = [p.detach().clone() for p in engine.module.parameters()]
+        answer = original(engine, *args, **kwargs)
+        for p, old in zip(engine.module.parameters(), before, strict=True):
+            p.data.copy_(old)
+        return answer
+
+    _around(_engine(), "load_checkpoint", load)
+
+
+def learning_rate_is_doubled() -> None:
+    import torch
+
+    def init(original: Any, self: Any, parameters: Any, lr: float, **kwargs: Any) -> None:
+        original(self, parameters, lr=2 * lr, **kwargs)
+
+    _around(torch.optim.SGD, "__init__", init)
+
+
 def reading_returns_twice_the_gradient() -> None:
     import deepspeed.utils
 

@@ -36,7 +36,14 @@ CASES: dict[str, tuple[str, tuple[str, ...], str]] = {
     ),
     "norm_is_reported_too_large": ("clipping", ("deepspeed-mlp-W1-K4-stage:1-clipping:loose",), "norm"),
     "clips_at_a_half_unasked": ("defaults", ("deepspeed-mlp-W1-K4-stage:1-clipping:unset",), "scaled"),
-    "momentum_fades_between_steps": ("state", ("deepspeed-mlp-W1-K2x3-stage:1", "deepspeed-mlp-W1-K2x3"), "stale"),
+    "momentum_fades_between_steps": (
+        "state",
+        # in the last, a documented choice (clipping to 1 where nobody named it) must not hide the fault
+        ("deepspeed-mlp-W1-K2x3-stage:1", "deepspeed-mlp-W1-K2x3", "deepspeed-mlp-W1-K4x3-stage:1-clipping:unset"),
+        "stale",
+    ),
+    "learning_rate_is_doubled": ("state", ("deepspeed-mlp-W1-K2x3-stage:1", "deepspeed-mlp-W1-K2-stage:2"), "lr"),
+    "loading_leaves_the_module_alone": ("checkpoint", ("deepspeed-mlp-W1-K2x3-stage:1-checkpoint:reload",), "reload"),
     "loading_forgets_the_optimizer": ("checkpoint", ("deepspeed-mlp-W1-K2x3-stage:1-checkpoint:reload",), "stale"),
     "reading_returns_twice_the_gradient": ("readings", ("deepspeed-mlp-W1-K4-stage:1-read:grad",), "reading"),
     "everything_is_one_percent_off": (
@@ -59,8 +66,8 @@ def test_a_seeded_fault_turns_the_probe_red(fault: str, judged: Callable[..., di
         assert verdict.verdict == "wrong", f"{fault} was not seen in {name}: {verdict.verdict} {verdict.reason}"
         assert verdict.repeated
         kinds = verdict.diagnosis.kinds if verdict.diagnosis else ()
-        red = next(c.name for c in verdict.checks if c.red)
-        assert word in (*kinds, red.split()[0]), f"{name}: {kinds} {red} {verdict.diagnosis}"
+        reds = [c.name.split()[0] for c in verdict.checks if c.red]
+        assert word in (*kinds, *reds), f"{name}: {kinds} {reds} {verdict.diagnosis}"
 
 
 def test_every_probe_module_has_a_seeded_fault() -> None:

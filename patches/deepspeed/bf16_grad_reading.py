@@ -12,7 +12,7 @@ STAGE_1 = Advisory(
     id="truestep-2026-5",
     framework="deepspeed",
     title="safe_get_full_grad misses accumulated micro-batches in bf16 with fp32 accumulation at stage 1",
-    affected=(("0", "0.19.8"),),
+    affected=(("0.14.5", "0.19.8"),),
     trigger=(
         {"read": ("grad",), "stage": (1,), "dtype": ("bf16",), "grad_accum_dtype": ("fp32",), "K": {"min": 2}},
         {"read": ("grad",), "stage": (1,), "dtype": ("bf16",), "grad_accum_dtype": ("fp32",), "world_size": {"min": 2}},
@@ -32,7 +32,7 @@ STAGE_0 = Advisory(
     id="truestep-2026-9",
     framework="deepspeed",
     title="safe_get_full_grad misses accumulated micro-batches and other ranks in bf16 at stage 0",
-    affected=(("0", "0.17.6"),),
+    affected=(("0.14.5", "0.17.6"),),
     trigger=(
         {"read": ("grad",), "stage": (0,), "dtype": ("bf16",), "K": {"min": 2}},
         {"read": ("grad",), "stage": (0,), "dtype": ("bf16",), "world_size": {"min": 2}},

@@ -17,7 +17,7 @@ ADVISORY = Advisory(
     id="deepspeed-7981",
     framework="deepspeed",
     title="ZeRO-2 with optimizer offload keeps only the last of several backwards per step",
-    affected=(("0", "0.19.0"),),
+    affected=(("0.14.5", "0.19.0"),),
     trigger=(
         {
             "stage": (2,),

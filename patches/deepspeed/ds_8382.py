@@ -27,7 +27,7 @@ ADVISORY = Advisory(
     id="deepspeed-8382",
     framework="deepspeed",
     title="On CPU, ZeRO-1/2 without contiguous gradients never averages the gradients over the ranks",
-    affected=(("0", "0.19.8"),),
+    affected=(("0.14.5", "0.19.8"),),
     trigger=(
         {**_ALWAYS, "stage": (2,)},
         # Stage 1 in bf16 with fp32 accumulation has an optimizer of its own, without these buckets.

@@ -18,7 +18,7 @@ ADVISORY = Advisory(
     id="deepspeed-offload-unreduced",
     framework="deepspeed",
     title="ZeRO-1 in bf16 with fp32 accumulation and optimizer offload never averages over the ranks",
-    affected=(("0", "0.19.8"),),
+    affected=(("0.14.5", "0.19.8"),),
     trigger=(
         {
             "stage": (1,),

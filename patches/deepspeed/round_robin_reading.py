@@ -1,7 +1,7 @@
 """With round_robin_gradients and several ranks the reading APIs return other parameters' values.
 
 ``safe_get_full_fp32_param`` and its siblings find a parameter's share of the flat buffer by the order of the
-parameters, which round_robin_gradients has changed. The step itself, seen from the model's weights, is right.
+parameters, which round_robin_gradients has changed. With SGD in float32 the step itself, seen from the model's weights, is right.
 What rests on the same mapping (universal checkpoints) was not looked at. Not reported upstream as far as is known.
 """
 
@@ -13,7 +13,7 @@ ADVISORY = Advisory(
     id="truestep-2026-2",
     framework="deepspeed",
     title="with round_robin_gradients, safe_get_full_fp32_param returns values of other parameters",
-    affected=(("0", None),),
+    affected=(("0.14.5", None),),
     trigger=({"stage": (1, 2), "round_robin_gradients": ("true",), "world_size": {"min": 2}},),
     signature=("reading", "unexplained"),
     links=("https://github.com/deepspeedai/DeepSpeed/blob/v0.19.8/deepspeed/utils/tensor_fragment.py",),

@@ -24,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CellError as error:
         print(f"truestep: {error}", file=sys.stderr)
         return UNUSABLE
+    except OSError as error:
+        print(f"truestep: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return UNUSABLE
     except KeyboardInterrupt:
         print("truestep: interrupted; results so far are kept", file=sys.stderr)
         return UNUSABLE
@@ -122,7 +125,10 @@ def _judge(cells: list[Cell], question: str, options: argparse.Namespace) -> int
         red = [r for r in rows if r["verdict"] in ("wrong", "error", "timeout")]
         if getattr(options, "confirm", False):
             return _confirm_by_script(red)
-        return FINDINGS if red else CLEAN
+        if not red and not any(r["verdict"] in ("pass", "by-design") for r in rows):
+            print("truestep: nothing was judged; the reasons are above", file=sys.stderr)
+            return UNUSABLE
+        return FINDINGS if red or suite.leaks else CLEAN
     finally:
         suite.close()
 

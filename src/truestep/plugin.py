@@ -46,7 +46,7 @@ class _Run:
         self.missing: dict[str, tuple[int, str]] = {}  # framework -> (cells not run, why)
         self.deselected = 0
         self.listed = False
-        self.expected_gaps: list[str] = []
+        self.leaks: list[str] = []
 
     # --- selection -------------------------------------------------------------------------------
 
@@ -134,6 +134,9 @@ class _Run:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         if self.suite is not None:
             self.suite.close()
+            self.leaks = self.suite.leaks
+            if self.leaks and exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self.listed and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             session.exitstatus = pytest.ExitCode.OK
 
@@ -148,6 +151,8 @@ class _Run:
             width=terminalreporter._tw.fullwidth,
         ):  # fmt: skip
             terminalreporter.write_line(line)
+        for text in self.leaks:
+            terminalreporter.write_line(f"NOT TO BE TRUSTED: {text}", red=True)
 
 
 class Step:

@@ -70,6 +70,11 @@ class Suite:
             verdict = self._explained(Cell.from_json(record["cell"]), record)
             append(self.results, {**self.told.get(verdict.id, {}), **verdict.to_json()})
 
+    @property
+    def leaks(self) -> list[str]:
+        """Verdicts that cannot be trusted because the state of a worker had changed."""
+        return [text for pool in self.pools.values() for text in pool.leaks]
+
     def close(self) -> None:
         for pool in self.pools.values():
             pool.close()

@@ -1,6 +1,6 @@
 """Install one DeepSpeed release into this environment: after torch, without build isolation, no operators built.
 
-    python .ci/install_deepspeed.py [0.18.9 | known-0.18.9 | (nothing: the newest)]
+python .ci/install_deepspeed.py [0.18.9 | known-0.18.9 | (nothing: the newest)]
 """
 
 import os

@@ -129,8 +129,7 @@ class Advisory:
         if parsed is None:
             return False
         return any(
-            Version(introduced) <= parsed and (fixed is None or parsed < Version(fixed))
-            for introduced, fixed in self.affected
+            Version(introduced) <= parsed and (fixed is None or parsed < Version(fixed)) for introduced, fixed in self.affected
         )
 
     def fixed_in(self, version: str | None = None) -> str | None:

@@ -63,8 +63,7 @@ def _from_outside() -> Iterator[Advisory | Patch]:
         # Code of others, run at import: whatever it raises must not cost the run.
         except Exception as error:
             print(
-                f"truestep: advisories {entry.name!r} ({entry.value}) could not be loaded: "
-                f"{type(error).__name__}: {error}",
+                f"truestep: advisories {entry.name!r} ({entry.value}) could not be loaded: {type(error).__name__}: {error}",
                 file=sys.stderr,
             )
             continue

@@ -15,7 +15,6 @@ from itertools import product
 from typing import Any
 
 import pytest
-
 from truestep.fixtures.cell import Cell
 from truestep.fixtures.drivers import driver_of
 

@@ -38,7 +38,8 @@ def axes_of(framework: str) -> Mapping[str, tuple[Any, ...]]:
     knobs: dict[str, tuple[Any, ...]] = dict(knobs_of(framework))
     if framework == "deepspeed":
         knobs["dtype"] = ("fp32", "bf16")  # fp16 is asked for in cells of its own: most CPUs refuse it
-    first = {name: knobs.pop(name) for name in ("stage", "offload_optimizer", "offload_param", "dtype") if name in knobs}
+    enabling: tuple[str, ...] = ("stage", "offload_optimizer", "offload_param", "dtype")
+    first = {name: knobs.pop(name) for name in enabling if name in knobs}
     return {**first, "windows": AXES["windows"], **knobs, **{k: v for k, v in AXES.items() if k != "windows"}}
 
 

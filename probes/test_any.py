@@ -1,8 +1,9 @@
 """Any combination: cells over all knobs at once, which hold every possible pair of values."""
 
-from truestep.plugin import Step
 from truestep.probes.base import probe
 from truestep.probes.pairs import pairs
+
+from truestep.plugin import Step
 
 
 @probe(pairs("deepspeed", 100))

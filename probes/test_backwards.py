@@ -1,7 +1,8 @@
 """Several backwards add up, whichever way the accumulation window is told to the engine."""
 
-from truestep.plugin import Step
 from truestep.probes.base import grid, probe
+
+from truestep.plugin import Step
 
 
 @probe(

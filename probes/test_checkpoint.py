@@ -1,7 +1,8 @@
 """Save and load change nothing."""
 
-from truestep.plugin import Step
 from truestep.probes.base import grid, probe
+
+from truestep.plugin import Step
 
 
 @probe(

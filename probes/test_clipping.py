@@ -1,7 +1,8 @@
 """Clipping and the reported norm are right: clip once, by the norm of the whole accumulated gradient."""
 
-from truestep.plugin import Step
 from truestep.probes.base import grid, probe
+
+from truestep.plugin import Step
 
 
 @probe(

@@ -1,7 +1,8 @@
 """What the user did not set has not changed meaning between releases."""
 
-from truestep.plugin import Step
 from truestep.probes.base import grid, probe
+
+from truestep.plugin import Step
 
 
 @probe(

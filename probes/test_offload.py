@@ -1,7 +1,8 @@
 """Offload changes nothing: where optimizer state and parameters live is not part of the mathematics."""
 
-from truestep.plugin import Step
 from truestep.probes.base import grid, probe
+
+from truestep.plugin import Step
 
 K = (1, 2, 3, 4, 8)
 
@@ -23,7 +24,11 @@ def test_optimizer_offload_changes_nothing(step: Step) -> None:
     step.must_be_right()
 
 
-@probe(grid(stage=3, offload_param="cpu", offload_optimizer=("none", "cpu"), windows=(1, 2, 4), model=("mlp", "mlp_reused", "llama")))
+@probe(
+    grid(
+        stage=3, offload_param="cpu", offload_optimizer=("none", "cpu"), windows=(1, 2, 4), model=("mlp", "mlp_reused", "llama")
+    )
+)
 def test_parameter_offload_changes_nothing(step: Step) -> None:
     """Keeping the parameters on the CPU must not change the step."""
     step.must_be_right()

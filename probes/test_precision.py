@@ -1,7 +1,8 @@
 """Half precision: the step must be the one that a plain loop in that dtype takes."""
 
-from truestep.plugin import Step
 from truestep.probes.base import grid, probe
+
+from truestep.plugin import Step
 
 
 @probe(

@@ -1,7 +1,8 @@
 """Ranks change nothing: data parallelism deals the batch out and must put the gradient together again."""
 
-from truestep.plugin import Step
 from truestep.probes.base import grid, probe
+
+from truestep.plugin import Step
 
 
 @probe(

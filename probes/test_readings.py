@@ -1,7 +1,8 @@
 """What the reading APIs return is what the step used: a wrong reading misleads, even where the step is right."""
 
-from truestep.plugin import Step
 from truestep.probes.base import grid, probe
+
+from truestep.plugin import Step
 
 
 @probe(

@@ -1,7 +1,8 @@
 """The split changes nothing: the step depends on the batch, not on how it is cut into micro-batches."""
 
-from truestep.plugin import Step
 from truestep.probes.base import grid, probe
+
+from truestep.plugin import Step
 
 
 @probe(

@@ -1,7 +1,8 @@
 """Optimizer state is right, and so are the second and the third step."""
 
-from truestep.plugin import Step
 from truestep.probes.base import grid, probe
+
+from truestep.plugin import Step
 
 
 @probe(

@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
 from truestep.fixtures import batches, models, objectives, oracle, reference
 from truestep.fixtures.cell import Cell
 from truestep.fixtures.trace import StepTrace
@@ -104,9 +103,7 @@ def truth(cell: Cell, step: int, weights: Tensors) -> oracle.Gradient:
     """The float64 oracle at these weights: one backward over the whole batch."""
     batch = batches.make(cell.batch, cell.model, cell.seed, step)
     share = objectives.weights_of(cell.objective)(batch.mask)
-    return oracle.gradient(
-        _exact_model(cell.model, cell.seed), weights, lambda m: models.call(m, batch, share, torch.float64)
-    )
+    return oracle.gradient(_exact_model(cell.model, cell.seed), weights, lambda m: models.call(m, batch, share, torch.float64))
 
 
 @lru_cache(maxsize=512)

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-
 from truestep.fixtures import oracle, reference
 from truestep.fixtures.cell import Cell
 from truestep.fixtures.trace import StepTrace
@@ -153,7 +152,9 @@ def _classify(
         elif zero:
             kinds.append("dropped")
             gone = sorted({k + 1 for _, k in zero})
-            said.append(f"micro-batch{'es' if len(gone) > 1 else ''} {_list(gone)} {name} {'have' if len(gone) > 1 else 'has'} weight 0")
+            said.append(
+                f"micro-batch{'es' if len(gone) > 1 else ''} {_list(gone)} {name} {'have' if len(gone) > 1 else 'has'} weight 0"
+            )
         rest = [w for w in own if abs(w - 1) > loose]
         if rest and not (silent or lonely):
             doubled = [(k + 1) for _, k, w in flat if abs(w - 2) <= loose]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from truestep import patches
+from truestep.fixtures import oracle
 from truestep.fixtures.cell import Cell
 from truestep.fixtures.trace import StepTrace
 from truestep.reports import compare, diagnose
 from truestep.reports.verdict import NOT_TRIGGERED, PASS, WRONG, Verdict
+
+from truestep import patches
 
 
 def judge(cell: Cell, traces: list[StepTrace], driver: Any) -> Verdict:
@@ -44,7 +46,7 @@ def _not_triggered(cell: Cell, traces: list[StepTrace], driver: Any) -> str | No
     if clipping in driver.MUST_CLIP:
         limit = driver.MUST_CLIP[clipping]
         for trace in traces:
-            norm = compare.oracle.norm(compare.expected(cell, trace).sums[0])
+            norm = oracle.norm(compare.expected(cell, trace).sums[0])
             if norm <= limit:
                 return f"the gradient of step {trace.step + 1} has norm {norm:.3g}, too small to be clipped at {limit:g}"
     return None

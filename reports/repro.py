@@ -19,7 +19,7 @@ from typing import Any
 from truestep.fixtures.cell import SAMPLES, Cell, CellError
 from truestep.fixtures.drivers import driver_of
 
-_MLP = '''
+_MLP = """
 class Net(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -50,8 +50,8 @@ def data(step):  # 16 samples of unequal length; w: the weight of each token in 
     {mask}
     flags = torch.arange(16) // 4 % 2 == 0
     return x, y, {weight}, flags
-'''
-_LM = '''
+"""
+_LM = """
 class Net(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -77,7 +77,7 @@ def data(step):  # 16 samples of unequal length; w: the weight of each token in 
     ids = torch.randint(0, 32, (16, 7), generator=torch.Generator().manual_seed({seed} + step))
     {mask}
     return ids[:, :-1], ids[:, 1:], {weight}, torch.ones(16)
-'''
+"""
 _SUM = {
     "mlp": "((({logits} - y) ** 2).sum(-1) * w).sum()",
     "lm": '(torch.nn.functional.cross_entropy({logits}.flatten(0, 1), y.flatten(), reduction="none").view(y.shape) * w).sum()',
@@ -121,7 +121,7 @@ def _imports(cell: Cell) -> str:
     return dedent(f"""
         import os, sys, tempfile{", contextlib" if cell.knob("accumulate") == "no_sync" else ""}
 
-        os.environ.setdefault("DS_ACCELERATOR", "{'cpu' if cell.device == 'cpu' else 'cuda'}")
+        os.environ.setdefault("DS_ACCELERATOR", "{"cpu" if cell.device == "cpu" else "cuda"}")
         import torch
         import torch.distributed as dist
         import deepspeed
@@ -162,7 +162,11 @@ def _training(cell: Cell, driver: Any) -> str:
     optimizer, observe, consumed, finish = _optimizer(cell, driver)
     managed = f["accumulate"] == "managed"
     scaled = "engine.gradient_accumulation_steps()" if f["backward"] != "unscaled" else "1"
-    backward = {"engine": "engine.backward(loss)", "unscaled": "engine.backward(loss, scale_wrt_gas=False)", "torch": "loss.backward()"}
+    backward = {
+        "engine": "engine.backward(loss)",
+        "unscaled": "engine.backward(loss, scale_wrt_gas=False)",
+        "torch": "loss.backward()",
+    }
     body = [f"loss = loss_of(engine, {x}, y[rows], w[rows] * (scale * W), flags[rows])", backward[f["backward"]]]
     if f["accumulate"] in ("boundary", "boundary_k"):
         body.insert(0, "engine.set_gradient_accumulation_boundary(k == K - 1)")
@@ -374,7 +378,7 @@ def _finish(compute: str) -> str:
 
 
 def _main(cell: Cell) -> str:
-    return dedent(f"""
+    return dedent("""
         def main(rank):
             os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(W), LOCAL_SIZE=str(W))
             store = dist.FileStore(os.path.join(os.environ["REPRO_FOLDER"], "store"), W)
@@ -402,7 +406,7 @@ def _main(cell: Cell) -> str:
                 for process in ranks:
                     process.join()
             codes = [p.exitcode for p in ranks]
-            sys.exit(max(codes) if set(codes) <= {{0, 1}} else 2)
+            sys.exit(max(codes) if set(codes) <= {0, 1} else 2)
         """)
 
 

@@ -46,7 +46,9 @@ def _known(verdict: Verdict) -> list[str]:
             fixed = ", ".join(f"fixed in {f}" if f else "not fixed in any release" for _, f in advisory.affected)
             if advisory.by_design:
                 fixed = f"since {advisory.affected[0][0]}"
-            lines = [f"  {'documented choice' if advisory.by_design else 'known bug'}: {advisory.id}: {advisory.title} ({fixed})"]
+            lines = [
+                f"  {'documented choice' if advisory.by_design else 'known bug'}: {advisory.id}: {advisory.title} ({fixed})"
+            ]
             lines.append(f"    {advisory.links[0]}")
             if advisory.patch:
                 lines.append("    cure: upgrade, or pytest probes/ --patch, or truestep.patch() before training")
@@ -87,7 +89,7 @@ def summary(
 
 
 def _environment(rows: Sequence[Row], patched: bool) -> str:
-    versions = next((r["versions"] for r in rows if r.get("versions")), {})
+    versions: Mapping[str, str] = next((r["versions"] for r in rows if r.get("versions")), {})
     text = " · ".join(f"{name} {version}" for name, version in versions.items())
     return text + (" · patched (--patch)" if patched else "")
 
@@ -185,7 +187,11 @@ def _not_tested(rows: Sequence[Row], deselected: int) -> Iterator[str]:
 
 def _group_reason(reason: str) -> str:
     """Reasons that differ only in a figure are one reason."""
-    return reason.split(" (tolerance")[0] if not reason.startswith("cannot tell") else "cannot tell: rounding hides errors of the size to be caught"
+    return (
+        reason.split(" (tolerance")[0]
+        if not reason.startswith("cannot tell")
+        else "cannot tell: rounding hides errors of the size to be caught"
+    )
 
 
 def coverage_line(cells: Iterable[Cell], framework: str) -> str:

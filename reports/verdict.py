@@ -87,9 +87,7 @@ class Verdict:
         data["checks"] = tuple(Check(**c) for c in data.get("checks", ()))
         if data.get("diagnosis"):
             d = data["diagnosis"]
-            data["diagnosis"] = Diagnosis(
-                tuple(d["kinds"]), d["words"], tuple(tuple(w) for w in d["weights"]), d["residual"]
-            )
+            data["diagnosis"] = Diagnosis(tuple(d["kinds"]), d["words"], tuple(tuple(w) for w in d["weights"]), d["residual"])
         for name in ("stand_ins", "patches"):
             data[name] = tuple(data.get(name, ()))
         return cls(**data)

@@ -32,6 +32,7 @@ def needs_deepspeed() -> None:
 def judged(needs_deepspeed: None) -> Iterator[Callable[..., dict[str, Any]]]:
     """``judged(ids, setup=..., patch=...)`` -> id -> verdict, through real workers."""
     from truestep.fixtures.cell import parse
+
     from truestep.suite import Suite
 
     suites = []

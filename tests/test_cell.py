@@ -9,13 +9,20 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from truestep.fixtures.cell import BATCHES, MODELS, OBJECTIVES, Cell, CellError, parse
 from truestep.fixtures.drivers import frameworks, knobs_of
 
 cells = st.builds(
     lambda model, windows, ranks, uneven, objective, batch, seed, knobs: Cell.make(
-        "deepspeed", model, windows=windows, world_size=ranks, uneven=uneven, objective=objective, batch=batch, seed=seed, **knobs
+        "deepspeed",
+        model,
+        windows=windows,
+        world_size=ranks,
+        uneven=uneven,
+        objective=objective,
+        batch=batch,
+        seed=seed,
+        **knobs,
     ),
     st.sampled_from(MODELS),
     st.lists(st.integers(1, 8), min_size=1, max_size=4),

@@ -112,5 +112,7 @@ def test_patches_and_advisories_are_listed_without_importing_a_framework() -> No
 def test_exec_gives_the_commands_own_code() -> None:
     assert run("exec", "--", sys.executable, "-c", "raise SystemExit(7)").returncode == 7
     assert run("exec", "--", "no-such-command-anywhere").returncode == 127
-    loaded = run("exec", "--", sys.executable, "-c", "import sys; print('truestep.patches' in sys.modules, 'torch' in sys.modules)")
+    loaded = run(
+        "exec", "--", sys.executable, "-c", "import sys; print('truestep.patches' in sys.modules, 'torch' in sys.modules)"
+    )
     assert loaded.stdout.strip() == "True False"

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from truestep.fixtures import batches, models, objectives, oracle, reference
 from truestep.fixtures.cell import MODELS, Cell
 from truestep.reports import compare

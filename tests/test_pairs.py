@@ -6,7 +6,6 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-
 import truestep.probes
 from truestep.fixtures.cell import Cell, parse
 from truestep.fixtures.drivers import driver_of

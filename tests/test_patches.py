@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 from packaging.version import Version
-
 from truestep.patches import Advisory, Patch, advisories
 from truestep.patches.catalogue import patches
 from truestep.patches.fingerprint import fingerprint
@@ -213,9 +212,7 @@ def toy(tmp_path: Path) -> Path:
         """)
     )
     _distribution(tmp_path, "toyframe", "1.5")
-    _distribution(
-        tmp_path, "toycure", "1", "[truestep.advisories]\ntoy = toycure\nbroken = there_is_no_such_module_here\n"
-    )
+    _distribution(tmp_path, "toycure", "1", "[truestep.advisories]\ntoy = toycure\nbroken = there_is_no_such_module_here\n")
     return tmp_path
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 import truestep.probes
 
 CASES: dict[str, tuple[str, tuple[str, ...], str]] = {

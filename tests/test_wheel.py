@@ -33,7 +33,18 @@ def _run(arguments: list[str], cwd: Path, path: str) -> tuple[int, list[str], st
     environment = dict(os.environ, PYTHONPATH=path)
     done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments], cwd=cwd, env=environment,
                           capture_output=True, text=True, timeout=300, check=False)  # fmt: skip
-    keep = ("offload ", "split ", "backwards ", "checkpoint ", "clipping ", "state ", "any ", "precision ", "readings ", "total ")
+    keep = (
+        "offload ",
+        "split ",
+        "backwards ",
+        "checkpoint ",
+        "clipping ",
+        "state ",
+        "any ",
+        "precision ",
+        "readings ",
+        "total ",
+    )
     return done.returncode, [line for line in done.stdout.splitlines() if line.startswith(keep)], done.stdout
 
 

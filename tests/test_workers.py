@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from truestep.fixtures.cell import Cell
 from truestep.fixtures.workers import Pool
 
@@ -53,7 +52,11 @@ def test_a_worker_killed_in_a_cell_costs_that_cell_alone(needs_deepspeed: None) 
 
         def kill_the_sleeper() -> bool:
             for child in list(pool._children.values()):
-                if child.job is not None and child.job.cell == sleeper and child.deadline - time.monotonic() < pool.timeout - 0.5:
+                if (
+                    child.job is not None
+                    and child.job.cell == sleeper
+                    and child.deadline - time.monotonic() < pool.timeout - 0.5
+                ):
                     for pid in child.pids.values():
                         os.kill(pid, signal.SIGKILL)
                     return True

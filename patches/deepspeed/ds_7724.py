@@ -13,7 +13,9 @@ ADVISORY = Advisory(
     framework="deepspeed",
     title="scale_wrt_gas=False is ignored: the gradient is divided by the accumulation steps",
     affected=(("0.18.3", "0.18.4"),),
-    trigger=({"backward": ("unscaled",), "accumulate": ("managed", "boundary_k"), "K": {"min": 2}, "clipping": {"not": ("tight",)}},),
+    trigger=(
+        {"backward": ("unscaled",), "accumulate": ("managed", "boundary_k"), "K": {"min": 2}, "clipping": {"not": ("tight",)}},
+    ),
     signature=("scaled", "dropped", "unexplained"),
     links=("https://github.com/deepspeedai/DeepSpeed/pull/7724",),
     cell="deepspeed-mlp-W1-K4-backward:unscaled",

@@ -56,9 +56,7 @@ ADVISORY = Advisory(
 )
 
 
-def _split(
-    original: Callable[..., list[list[torch.Tensor]]], tensors: Sequence[torch.Tensor]
-) -> list[list[torch.Tensor]]:
+def _split(original: Callable[..., list[list[torch.Tensor]]], tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
     buckets = original(tensors)
     sorted_already = {id(tensor) for bucket in buckets for tensor in bucket}
     left: dict[Any, list[torch.Tensor]] = {}

@@ -16,7 +16,10 @@ ADVISORY = Advisory(
     affected=(("0.17.6", None),),
     trigger=({"stage": (0,), "dtype": ("bf16",), "optimizer": ("adam",)},),
     signature=("update", "initial", "norm", "dropped", "scaled"),
-    links=("https://github.com/deepspeedai/DeepSpeed/blob/v0.19.8/deepspeed/runtime/fp16/unfused_optimizer.py", "https://github.com/deepspeedai/DeepSpeed/pull/5104"),
+    links=(
+        "https://github.com/deepspeedai/DeepSpeed/blob/v0.19.8/deepspeed/runtime/fp16/unfused_optimizer.py",
+        "https://github.com/deepspeedai/DeepSpeed/pull/5104",
+    ),
     cell="deepspeed-mlp-W1-K2x3-dtype:bf16-optimizer:adam",
     measured={
         "deepspeed-mlp-W1-K2x3-dtype:bf16-optimizer:adam [0.17.5]": 1e-07,

@@ -23,7 +23,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--patch", action="store_true", help="apply truestep's patches in the workers, then judge")
     group.addoption("--quick", action="store_true", help="a dozen cheap cells of every probe: about 10 s")
     group.addoption("--list-cells", action="store_true", help="print the ids of the selected cells and run nothing")
-    group.addoption("--expect-known", action="store_true", help="green exactly when the findings are those the advisories predict")
+    group.addoption(
+        "--expect-known", action="store_true", help="green exactly when the findings are those the advisories predict"
+    )
     group.addoption("--strict-cells", action="store_true", help="incompatible, not-triggered and skipped cells fail too")
     group.addoption("--cell", action="append", default=[], metavar="ID", help="only this cell (repeatable)")
     group.addoption("--truestep-results", metavar="FILE", help="append every verdict to FILE as a JSON line")
@@ -92,8 +94,8 @@ class _Run:
             worker = hasattr(self.config, "workerinput")
             self.suite = self._open(cores=1 if worker else None)
             for item in session.items:
-                if cell := _cell(item):
-                    self.suite.told.setdefault(cell.id, {"family": _family(item), "question": _question(item)})
+                if (one := _cell(item)) is not None:
+                    self.suite.told.setdefault(one.id, {"family": _family(item), "question": _question(item)})
             if not worker:  # under xdist a worker learns its share item by item
                 self.suite.submit(cells)
 

@@ -83,9 +83,7 @@ class Suite:
         key = (framework, device)
         if key not in self.pools:
             options: dict[str, Any] = {} if self.python is None else {"python": self.python}
-            self.pools[key] = Pool(
-                framework, device, cores=self.cores, setup=self.setup, confirm=self.confirm, **options
-            )
+            self.pools[key] = Pool(framework, device, cores=self.cores, setup=self.setup, confirm=self.confirm, **options)
             self.pools[key].on_record = self._write
         return self.pools[key]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..advisory import Advisory
 
-ADVISORY = Advisory(
+STAGE_0 = Advisory(
     id="truestep-2026-4",
     framework="deepspeed",
     title="bf16 at stage 0: Adam's bias correction is one step ahead and weight decay is applied once too often",
@@ -27,3 +27,26 @@ ADVISORY = Advisory(
     },
     details="The figure is the error of the updated weights. SGD is not affected.",
 )
+
+STAGE_1 = Advisory(
+    id="truestep-2026-10",
+    framework="deepspeed",
+    title="bf16 at stage 1 with fp32 accumulation: the optimizer has taken a step before training begins",
+    affected=(("0.17.6", "0.18.5"),),
+    trigger=(
+        {
+            "stage": (1,),
+            "dtype": ("bf16",),
+            "grad_accum_dtype": ("fp32",),
+            "offload_optimizer": ("none",),
+            "optimizer": ("adam",),
+        },
+    ),
+    signature=("update", "initial"),
+    links=STAGE_0.links,
+    cell="deepspeed-mlp-W1-K2x3-stage:1-dtype:bf16-grad_accum_dtype:fp32-optimizer:adam",
+    measured={"deepspeed-mlp-W1-K2x3-stage:1-dtype:bf16-grad_accum_dtype:fp32-optimizer:adam, initial weights [0.17.6]": 0.000977},
+    details="The same wrapper in another place. The figure is how far the weights have moved before any gradient was computed.",
+)
+
+ADVISORY = (STAGE_0, STAGE_1)

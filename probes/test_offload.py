@@ -12,6 +12,7 @@ K = (1, 2, 3, 4, 8)
         *grid(stage=(2, 1, 3), offload_optimizer=("cpu", "none"), windows=K, model=("mlp", "llama")),
         *grid(stage=2, offload_optimizer="cpu", windows=K, model=("mlp_tied", "mlp_unused", "qwen2")),
         *grid(stage=(0, 1, 2, 3), offload_optimizer=("none", "cpu"), windows=(4, [4, 4, 4]), model="mlp_unused"),
+        *grid(stage=(1, 2, 3), offload_optimizer=("none", "cpu"), windows=4, overlap_comm="true", model="mlp_unused"),
         *grid(stage=(1, 2, 3), offload_optimizer="cpu", optimizer="cpu_adam", windows=K, model=("mlp", "llama")),
         *grid(stage=(1, 2, 3), offload_optimizer="cpu", optimizer="cpu_adam", windows=(2, 4), dtype=("fp32", "bf16"),
               model=("mlp_tied", "mlp_frozen", "mlp_reused")),

@@ -12,6 +12,7 @@ import pprint
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
@@ -426,26 +427,72 @@ def _fill(text: str, values: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def execute(cell: Cell, python: str = sys.executable, timeout: float = 300) -> tuple[bool, str]:
-    """Run the script in a process of its own: (whether it finds the step wrong, its last words)."""
-    with tempfile.TemporaryDirectory(prefix="truestep-repro-") as folder:
-        path = Path(folder) / "repro.py"
-        path.write_text(script(cell), encoding="utf-8")
-        environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore", HF_HUB_OFFLINE="1")
-        if cell.framework == "deepspeed":
-            environment.setdefault("TORCH_EXTENSIONS_DIR", str(driver_of("deepspeed")._extensions()))
-            environment["PATH"] = os.pathsep.join([str(Path(python).parent), environment.get("PATH", "")])
+#: imports once, then runs each script it is told of in a process of its own, forked before anything was computed
+_LAUNCHER = """
+import gc, os, runpy, sys
+import torch, torch._dynamo, deepspeed
+gc.collect(); gc.freeze()
+print("ready", flush=True)
+for line in sys.stdin:
+    path = line.strip()
+    child = os.fork()
+    if child == 0:
+        out = os.open(path + ".out", os.O_WRONLY | os.O_CREAT)
+        os.dup2(out, 1); os.dup2(out, 2)
+        code = 3
         try:
-            done = subprocess.run(
-                [python, str(path)], capture_output=True, text=True, timeout=timeout, env=environment, cwd=folder, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return False, f"no answer within {timeout:g} s"
-    said = [line for line in done.stdout.splitlines() if line.startswith(("step", "before", "ranks", "WRONG", "RIGHT"))]
-    if done.returncode == 1 and any(line.startswith("WRONG") for line in said):
+            runpy.run_path(path, run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
+        finally:
+            sys.stdout.flush(); sys.stderr.flush()
+            os._exit(code)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print("done", status, flush=True)
+"""
+
+
+def execute(cell: Cell, python: str = sys.executable) -> tuple[bool, str]:
+    """Run the script in a process of its own: (whether it finds the step wrong, its last words)."""
+    ((_, wrong, said),) = execute_many([cell], python)
+    return wrong, said
+
+
+def execute_many(cells: Iterable[Cell], python: str = sys.executable) -> Iterator[tuple[Cell, bool, str]]:
+    """Run the scripts of several cells one by one, each in a process of its own; yields (cell, wrong, last words)."""
+    with tempfile.TemporaryDirectory(prefix="truestep-repro-") as folder:
+        environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore", HF_HUB_OFFLINE="1", DS_ACCELERATOR="cpu")
+        environment.setdefault("TORCH_EXTENSIONS_DIR", str(driver_of("deepspeed").extensions()))
+        environment["PATH"] = os.pathsep.join([str(Path(python).parent), environment.get("PATH", "")])
+        launcher = subprocess.Popen(
+            [python, "-c", _LAUNCHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            text=True, env=environment, cwd=folder,
+        )  # fmt: skip
+        assert launcher.stdin is not None and launcher.stdout is not None
+        try:
+            while (line := launcher.stdout.readline()) and line.strip() != "ready":
+                pass  # a framework may print while it is imported
+            for number, cell in enumerate(cells):
+                path = Path(folder) / f"repro-{number}.py"
+                path.write_text(script(cell), encoding="utf-8")
+                launcher.stdin.write(f"{path}\n")
+                launcher.stdin.flush()
+                while (line := launcher.stdout.readline()) and not line.startswith("done"):
+                    pass
+                code = int(line.split()[1]) if line else -1
+                out = Path(f"{path}.out")
+                yield cell, *_said(code, out.read_text(errors="replace") if out.exists() else "")
+        finally:
+            launcher.kill()
+            launcher.wait()
+
+
+def _said(code: int, output: str) -> tuple[bool, str]:
+    lines = output.splitlines()
+    said = [line for line in lines if line.startswith(("step", "before", "ranks", "WRONG", "RIGHT", "REFUSED"))]
+    if code == 1 and any(line.startswith("WRONG") for line in said):
         return True, next((s for s in said if "off by" in s), said[-1])
-    last = (done.stderr.strip().splitlines() or ["(no output)"])[-1]
-    return False, " | ".join(said[-2:]) or last[:300]
+    return False, " | ".join(said[-2:]) or (lines or ["(no output)"])[-1][:300]
 
 
 assert SAMPLES == 16  # the scripts deal out 16 samples

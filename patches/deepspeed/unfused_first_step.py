@@ -45,7 +45,9 @@ STAGE_1 = Advisory(
     signature=("update", "initial"),
     links=STAGE_0.links,
     cell="deepspeed-mlp-W1-K2x3-stage:1-dtype:bf16-grad_accum_dtype:fp32-optimizer:adam",
-    measured={"deepspeed-mlp-W1-K2x3-stage:1-dtype:bf16-grad_accum_dtype:fp32-optimizer:adam, initial weights [0.17.6]": 0.000977},
+    measured={
+        "deepspeed-mlp-W1-K2x3-stage:1-dtype:bf16-grad_accum_dtype:fp32-optimizer:adam, initial weights [0.17.6]": 0.000977
+    },
     details="The same wrapper in another place. The figure is how far the weights have moved before any gradient was computed.",
 )
 

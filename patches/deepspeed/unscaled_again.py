@@ -19,7 +19,7 @@ ADVISORY = Advisory(
             "backward": ("unscaled",),
             "accumulate": ("managed", "boundary_k"),
             "returns": ("loss",),
-            "clipping": {"not": ("tight",)},  # which hides the scale
+            "clipping": {"not": ("tight",)},  # which hides the scale, but for the norm that is reported in bf16
             "K": {"min": 2},
             "stage": (0,),
         },
@@ -27,7 +27,27 @@ ADVISORY = Advisory(
             "backward": ("unscaled",),
             "accumulate": ("managed", "boundary_k"),
             "returns": ("loss",),
-            "clipping": {"not": ("tight",)},  # which hides the scale
+            "clipping": {"not": ("tight",)},  # which hides the scale, but for the norm that is reported in bf16
+            "K": {"min": 2},
+            "stage": (1,),
+            "offload_optimizer": ("none",),
+            "dtype": ("bf16",),
+            "grad_accum_dtype": ("fp32",),
+        },
+        {
+            "backward": ("unscaled",),
+            "accumulate": ("managed", "boundary_k"),
+            "returns": ("loss",),
+            "clipping": ("tight",),
+            "K": {"min": 2},
+            "stage": (0,),
+            "dtype": ("bf16",),
+        },
+        {
+            "backward": ("unscaled",),
+            "accumulate": ("managed", "boundary_k"),
+            "returns": ("loss",),
+            "clipping": ("tight",),
             "K": {"min": 2},
             "stage": (1,),
             "offload_optimizer": ("none",),
@@ -35,7 +55,7 @@ ADVISORY = Advisory(
             "grad_accum_dtype": ("fp32",),
         },
     ),
-    signature=("scaled",),
+    signature=("scaled", "norm", "reading"),
     links=("https://github.com/deepspeedai/DeepSpeed/blob/v0.19.8/deepspeed/runtime/engine.py",),
     cell="deepspeed-mlp-W1-K4-backward:unscaled",
     measured={

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +136,9 @@ def _confirm_by_script(red: list[dict[str, Any]]) -> int:
     from truestep.reports import repro
 
     alarms = 0
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        answers = pool.map(lambda row: repro.execute(Cell.from_json(row["cell"])), red)
-        for row, (confirmed, said) in zip(red, answers, strict=True):
-            alarms += not confirmed
-            print(f"{'confirmed' if confirmed else 'FALSE ALARM'} {row['id']}: {said}", flush=True)
+    for cell, confirmed, said in repro.execute_many(Cell.from_json(row["cell"]) for row in red):
+        alarms += not confirmed
+        print(f"{'confirmed' if confirmed else 'FALSE ALARM'} {cell.id}: {said}", flush=True)
     print(f"{len(red)} red cells, {len(red) - alarms} confirmed by their standalone scripts, {alarms} not")
     return FINDINGS if red else CLEAN
 

@@ -21,7 +21,9 @@ def explain(verdict: Verdict, cell: Cell, version: str) -> Verdict:
     if verdict.verdict != WRONG:
         return verdict
     kinds = set(verdict.diagnosis.kinds) if verdict.diagnosis else {verdict.checks and _red(verdict)}
-    foreseen = predicted(cell, version)
+    # what a patch that is applied cures cannot be the explanation
+    applied = {line.split()[1].rstrip(":") for line in verdict.patches if line.startswith("applied")}
+    foreseen = [a for a in predicted(cell, version) if a.patch not in applied]
     fitting = [a for a in foreseen if kinds & set(a.signature)]
     if not fitting:
         return verdict

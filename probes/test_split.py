@@ -7,7 +7,8 @@ from truestep.plugin import Step
 
 @probe(
     [
-        *grid(stage=(0, 1, 2, 3), windows=(1, 2, 3, 4, 8), uneven=(False, True), model=("mlp", "llama")),
+        *grid(stage=(0, 1, 2, 3), windows=(1, 2, 3, 4, 8), uneven=(False, True)),
+        *grid(stage=(0, 1, 2, 3), windows=(1, 2, 3, 4, 8), model="llama"),
         *grid(stage=(0, 2), windows=(2, 3, 8), objective="sequence_mean", model=("mlp", "qwen2")),
         *grid(stage=(0, 1, 2, 3), windows=(2, 4), model=("mlp_frozen", "mlp_tied", "mlp_reused", "mlp_unused")),
         *grid(stage=(0, 1, 2, 3), windows=4, returns="output", model=("mlp", "llama")),

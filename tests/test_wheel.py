@@ -32,7 +32,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _run(arguments: list[str], cwd: Path, path: str) -> tuple[int, list[str], str]:
     environment = dict(os.environ, PYTHONPATH=path)
     done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments], cwd=cwd, env=environment,
-                          capture_output=True, text=True, timeout=300, check=False)  # fmt: skip
+                          capture_output=True, text=True, timeout=900, check=False)  # fmt: skip
     keep = (
         "offload ",
         "split ",

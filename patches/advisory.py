@@ -22,11 +22,13 @@ Kind = Literal[
     "stale",
     "unreduced",
     "clipped",
+    "rounded",
     "unexplained",
     # Where no weights can tell, the check that is red (see truestep.reports.verdict.Check).
     "initial",
     "loss",
     "norm",
+    "lr",
     "moments",
     "update",
     "weights",

@@ -1,107 +1,299 @@
-"""What was done wrong: the effective weight of every micro-batch in the gradient consumed.
+"""What was done wrong: the effective weights of the gradient consumed, named (DESIGN, section 5).
 
-The gradient a framework used is almost always a weighted sum of micro-batch gradients, and with a
-tiny model those are linearly independent. Least squares on the gradient consumed gives the weights
-it really had; further columns catch what else may be in it (the previous step's gradient, the
-optimizer's old momentum, weight decay).
+Hypotheses are tried from the fewest numbers to the most, and the first that leaves nothing but rounding
+unexplained is believed: one weight per micro-batch; the same and what else may be in a gradient (the
+previous step's, the optimizer's old momentum, the weights themselves); one weight per sample; per token;
+and at last every parameter by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from truestep.fixtures import oracle, reference
+from truestep.fixtures import batches, models, objectives, oracle, reference
 from truestep.fixtures.cell import Cell
 from truestep.fixtures.trace import StepTrace
-from truestep.reports import compare
+from truestep.reports import classify, compare, effective, patterns
+from truestep.reports.classify import Named, Reading
 from truestep.reports.verdict import Diagnosis
 
-FITS = {"fp32": 1e-4, "bf16": 5e-3, "fp16": 5e-3}  # weights are told apart to this
-LEFT_OVER = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 2e-2}  # residual below which the weights explain the step
+SLACK = 2.0  # a residual up to this multiple of the bound is rounding
+HALF = 2e-2  # what two models in half precision, run in different shapes, may differ by (FACTS: 0.3 to 2 %)
 
 
-def diagnose(cell: Cell, trace: StepTrace, previous: StepTrace | None, limit: float | None) -> Diagnosis:
-    """``limit``: the max_norm the user asked for, None for no clipping."""
-    name = cell.facts().get("dtype", "fp32")
-    dtype = torch.float64 if name == "fp32" else compare.DTYPES[name]
-    micro = reference.micro_gradients(cell, trace.step, trace.weights_before, dtype)
-    ranks, window = len(micro), len(micro[0])
-    columns = [m for rank in micro for m in rank]
-    extra: dict[str, Mapping[str, Tensor]] = {}
+@dataclass(frozen=True)
+class Question:
+    """One red step. ``right``: the gradient that should have been consumed, after the clipping asked for."""
+
+    cell: Cell
+    trace: StepTrace
+    previous: StepTrace | None
+    limit: float | None
+    right: Mapping[str, Tensor]
+    whole: float  # norm of the right gradient before clipping
+    bound: Mapping[str, float]  # what rounding may explain, relative, by parameter and of the whole ("")
+
+    @property
+    def rounding(self) -> float:
+        return self.bound[""]
+
+    @property
+    def half(self) -> bool:
+        return self.cell.facts().get("dtype", "fp32") != "fp32"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the columns are computed in."""
+        return compare.DTYPES[self.cell.facts().get("dtype", "fp32")] if self.half else torch.float64
+
+    @property
+    def asked(self) -> float:
+        """The factor that the clipping that was asked for multiplies with."""
+        return 1.0 if self.limit is None else min(1.0, self.limit / (self.whole + 1e-6))
+
+    def leaves(self, unit: str) -> float:
+        """The residual below which weights of such units explain the gradient."""
+        if not self.half:
+            return SLACK * self.rounding
+        return HALF if unit == "micro-batch" else 2 * HALF
+
+
+def diagnose(question: Question, detail: bool = False) -> Diagnosis:
+    """``detail``: also the weights of samples and tokens, for what is reported."""
+    cell, trace = question.cell, question.trace
+    gradient = effective.flatten(cell, trace.grad_consumed)
+    if not bool(torch.isfinite(gradient).all()):
+        return Diagnosis(("unexplained",), "the gradient is not finite")
+    if float(gradient.norm()) == 0.0:
+        return Diagnosis(("dropped",), "every micro-batch has weight 0: the gradient is zero", sure="certain")
+    extra: dict[str, Tensor] | None = None
+    doubtful: Diagnosis | None = None
+    for unit, wider in (("micro-batch", 0), ("micro-batch", 1), ("sample", 0), ("token", 0), ("sample", 1), ("token", 1)):
+        if wider and extra is None:
+            extra = _others(question)
+        answer = _weigh(question, gradient, unit, extra if wider and extra else {})
+        if answer is None:
+            continue
+        named, diagnosis = answer
+        if named.sure == "cannot tell":
+            doubtful = doubtful or diagnosis
+        elif named.kinds:
+            return _with_detail(question, gradient, diagnosis) if detail else diagnosis
+        elif not wider:
+            break  # every unit has its right weight: the error is within parameters
+    return _by_parameter(question, gradient) or doubtful or _unexplained(question)
+
+
+# --- weights of units ------------------------------------------------------------------------------------
+
+
+def _weigh(question: Question, gradient: Tensor, unit: str, extra: Mapping[str, Tensor]) -> tuple[Named, Diagnosis] | None:
+    """None where weights of such units do not explain the gradient."""
+    cell, trace = question.cell, question.trace
+    columns = effective.columns(cell, trace.step, trace.weights_before, question.dtype, unit)
+    # a token of padding that no micro-batch holds has a column of its own; nothing else is left out
+    fit = effective.fit(gradient, columns.values, list(extra.values()))
+    if fit is None or fit.residual > question.leaves(unit):
+        return None
+    found = {
+        label: float(w)
+        for label, w, doubt in zip(extra, fit.others, fit.others_doubt, strict=True)
+        if abs(float(w)) > max(3 * float(doubt), 1e-3)
+    }
+    if extra and not found:
+        return None
+    weights, doubt = fit.weights / question.asked, fit.doubt / question.asked
+    norm = float(gradient.norm())
+    reading = Reading(cell, trace.step, columns, weights, doubt, norm, question.whole, question.limit, trace.ranks_differ > 0)
+    named = _only_others(reading, found) or classify.classify(reading)
+    for label, weight in found.items():
+        kind, words = OTHERS[label]
+        named = replace(
+            named,
+            kinds=tuple(dict.fromkeys((*named.kinds, kind))),
+            said=(
+                *named.said,
+                f"{words} with weight {patterns.number(weight / question.asked, float(fit.others_doubt.max()) / question.asked)}",
+            ),
+        )
+    known = f"weights known to {float(doubt.max()):.1g}, condition {fit.condition:.3g}, unexplained {fit.residual:.1g} of the gradient"
+    diagnosis = Diagnosis(
+        named.kinds or ("unexplained",),
+        "; ".join(named.said),
+        residual=fit.residual,
+        unit=unit,
+        doubt=float(doubt.max()),
+        condition=fit.condition,
+        sure=named.sure,
+        why="; ".join(filter(None, (known, named.why))),
+    )
+    return named, _shown(diagnosis, unit, columns, weights, cell, trace.step)
+
+
+def _only_others(reading: Reading, found: Mapping[str, float]) -> Named | None:
+    """Where something else has taken the place of the whole gradient, the units are not missing but replaced."""
+    if found and bool((reading.weights.abs() <= (3 * reading.doubt).clamp(min=1e-3)).all()):
+        return Named((), ())
+    return None
+
+
+def _shown(diagnosis: Diagnosis, unit: str, columns: effective.Columns, weights: Tensor, cell: Cell, step: int) -> Diagnosis:
+    values = weights.tolist()
+    if unit == "micro-batch":
+        window = cell.split.windows[step]
+        rows = tuple(tuple(values[r * window : (r + 1) * window]) for r in range(cell.split.world_size))
+        return replace(diagnosis, weights=rows)
+    if unit == "sample":
+        return replace(diagnosis, samples=tuple(values))
+    length = 1 + max(p[1] for p in columns.places)
+    return replace(diagnosis, tokens=tuple(tuple(values[i : i + length]) for i in range(0, len(values), length)))
+
+
+def _with_detail(question: Question, gradient: Tensor, diagnosis: Diagnosis) -> Diagnosis:
+    """The weights of the finer units as well, where they are known well enough to be shown."""
+    cell, trace = question.cell, question.trace
+    for unit in effective.UNITS[effective.UNITS.index(diagnosis.unit) + 1 :]:
+        columns = effective.columns(cell, trace.step, trace.weights_before, question.dtype, unit)
+        fit = effective.fit(gradient, columns.values)
+        if fit is None or fit.residual > question.leaves(unit) or float(fit.doubt.max()) > effective.TOO_ALIKE * question.asked:
+            continue
+        diagnosis = _shown(diagnosis, unit, columns, fit.weights / question.asked, cell, trace.step)
+    return diagnosis
+
+
+# --- what else may be in a gradient ----------------------------------------------------------------------
+
+OTHERS = {
+    "previous": ("stale", "the previous step's gradient is in it"),
+    "momentum": ("stale", "the optimizer's old momentum is in it"),
+    "old weights": ("stale", "the gradient at the weights of the step before is in it"),
+    "weights": ("unexplained", "the weights themselves are in it (as weight decay would be)"),
+    "targets later": ("misaligned", "the gradient for targets shifted one position (to the token itself) is in it"),
+    "targets earlier": ("misaligned", "the gradient for targets shifted by one position too many is in it"),
+}
+
+
+def _others(question: Question) -> dict[str, Tensor]:
+    cell, trace, previous = question.cell, question.trace, question.previous
+    found: dict[str, Tensor] = {}
     if previous is not None:
-        extra["the previous step's gradient"] = previous.grad_consumed
+        if previous.grad_consumed:
+            found["previous"] = effective.flatten(cell, previous.grad_consumed)
         for key in ("momentum_buffer", "exp_avg"):
             if key in trace.moments_before:
-                extra[f"the old {key}"] = trace.moments_before[key]
-    extra["the weights themselves (decay)"] = trace.master_before
-
-    solved, residual = _solve(trace.grad_consumed, columns)
-    others: dict[str, float] = {}
-    if residual > LEFT_OVER[name]:  # only then look for what else is in it: fewer columns, firmer weights
-        all_columns = columns + list(extra.values())
-        wider, left = _solve(trace.grad_consumed, all_columns)
-        if left <= LEFT_OVER[name]:
-            solved, residual = wider[: len(columns)], left
-            found = wider[len(columns) :].tolist()
-            others = {label: w for label, w in zip(extra, found, strict=True) if abs(w) > FITS[name]}
-    # 1 is right: the mean over ranks of the sum over micro-batches is the step
-    ratio = solved * ranks
-    if limit is not None:
-        whole = oracle.norm(reference.exact_sum(micro))
-        ratio = ratio / min(1.0, limit / (whole + 1e-6))
-    weights = tuple(tuple(ratio[r * window : (r + 1) * window].tolist()) for r in range(ranks))
-    if residual > LEFT_OVER[name]:
-        return _by_parameter(trace, columns, ranks, window, residual, LEFT_OVER[name])
-    kinds, words = _classify(weights, others, trace, FITS[name])
-    return Diagnosis(kinds, words, weights, residual)
+                found["momentum"] = effective.flatten(cell, trace.moments_before[key])
+        found["old weights"] = effective.flatten(cell, compare.truth(cell, trace.step, previous.weights_before).grads)
+    found["weights"] = effective.flatten(cell, trace.master_before)
+    batch = batches.make(cell.batch, cell.model, cell.seed, trace.step)
+    share = objectives.weights_of(cell.objective)(batch.mask)
+    for label, by in (("targets later", 1), ("targets earlier", -1)):
+        moved = replace(batch, targets=batch.targets.roll(by, 1))
+        gradient = oracle.gradient(
+            compare.exact_model(cell), trace.weights_before, lambda m, b=moved: models.call(m, b, share, torch.float64)
+        )
+        found[label] = effective.flatten(cell, gradient.grads)
+    return _independent({n: g for n, g in found.items() if float(g.norm()) > 0})
 
 
-def _solve(target: Mapping[str, Tensor], columns: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, float]:
-    """Least squares weights of the columns and the relative residual; columns are scaled to norm 1 first."""
-    names = list(target)
-    wanted = torch.cat([target[n].flatten() for n in names])
-    matrix = torch.stack([torch.cat([c[n].flatten() for n in names]) for c in columns], dim=1)
-    norms = matrix.norm(dim=0).clamp(min=1e-30)
-    found = torch.linalg.lstsq(matrix / norms, wanted[:, None], driver="gelsd").solution[:, 0] / norms
-    size = float(wanted.norm())
-    residual = float((matrix @ found - wanted).norm())
-    return found, residual / size if size else residual
+def _independent(columns: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without those that are a multiple of an earlier one (the momentum of the second step is its gradient)."""
+    kept: dict[str, Tensor] = {}
+    for name, column in columns.items():
+        if all(abs(float(column @ k)) < (1 - 1e-6) * float(column.norm() * k.norm()) for k in kept.values()):
+            kept[name] = column
+    return kept
 
 
-def _by_parameter(
-    trace: StepTrace, columns: Sequence[Mapping[str, Tensor]], ranks: int, window: int, residual: float, fits: float
-) -> Diagnosis:
-    """No one set of weights explains the step: perhaps one set per parameter does (a parameter that was
-    left out, a shard that was not reduced)."""
+# --- every parameter by itself ---------------------------------------------------------------------------
+
+
+def _by_parameter(question: Question, gradient: Tensor) -> Diagnosis | None:
+    """No one set of weights explains the step: perhaps one for each parameter does (a parameter that was
+    left out or scaled, a shard that was not reduced)."""
+    cell, trace = question.cell, question.trace
+    names = reference.trained(cell)
+    columns = effective.columns(cell, trace.step, trace.weights_before, question.dtype, "micro-batch")
+    sizes = [trace.grad_consumed[n].numel() for n in names]
+    parts = dict(zip(names, columns.values.split(sizes, dim=1), strict=True))
+    ranks, window = cell.split.world_size, cell.split.windows[trace.step]
     right, gone, lonely, other = [], [], [], []
-    for name, target in trace.grad_consumed.items():
-        used = [c for c in columns if float(c[name].norm()) > 0]
-        if not used or target.numel() < 2 * len(used):
+    scaled: dict[str, float] = {}
+    leaves = question.leaves("micro-batch")
+    for name in names:
+        target, wanted = trace.grad_consumed[name].flatten(), question.right[name].flatten()
+        size = float(wanted.norm())
+        if size == 0.0:
+            (right if float(target.norm()) == 0 else other).append(name)
             continue
-        found, left = _solve({name: target}, [{name: c[name]} for c in used])
-        weights = [float(w) * ranks for w in found]
-        if left > fits and float(target.norm()) > 0:
-            other.append(name)
-        elif all(abs(w - 1) < 0.02 for w in weights):
+        factor = float(target @ wanted) / size**2
+        left = float((target - factor * wanted).norm()) / size
+        noise = HALF if question.half else question.bound.get(name, question.rounding)
+        if float((target - wanted).norm()) / size <= noise:
             right.append(name)
-        elif all(abs(w) < 0.02 for w in weights):
+        elif float(target.norm()) <= 1e-3 * size:
             gone.append(name)
-        elif len(used) == len(columns) and _counts_one_rank(weights, ranks, window):
-            lonely.append(name)
+        elif left <= max(leaves, noise * abs(factor)) and target.numel() > 3:
+            scaled[name] = factor
         else:
-            other.append(f"{name} ({', '.join(f'{w:.3g}' for w in weights)})")
+            fit = effective.fit(target, parts[name])
+            weights = [] if fit is None or fit.residual > leaves else (fit.weights / question.asked).tolist()
+            if weights and _counts_one_rank(weights, ranks, window):
+                lonely.append(name)
+            else:
+                other.append(name)
     if lonely:
         words = f"shards were stepped on one rank's own gradient, not (or not wholly) reduced over ranks: {_some(lonely)}"
-        return Diagnosis(("unreduced",), words, (), residual)
-    if gone and not other:
-        words = f"{_some(gone)}: every micro-batch has weight 0, in the other parameters all have their right weight"
-        return Diagnosis(("dropped",), words, (), residual)
-    words = f"no weights of the micro-batches explain the gradient (residual {residual:.2g})"
+        return Diagnosis(("unreduced",), words, where=tuple(lonely), sure="likely", why="weights of one parameter at a time")
+    if not other and (gone or scaled):
+        kinds, said = [], []
+        if gone:
+            kinds.append("dropped")
+            said.append(f"{_some(gone)}: every micro-batch has weight 0")
+        for factor in sorted(set(round(f, 7) for f in scaled.values())):
+            same = [n for n, f in scaled.items() if round(f, 7) == factor]
+            kinds.append("scaled")
+            noisy = max(question.bound.get(n, question.rounding) for n in same)
+            named = patterns.names_of(cell, trace.step, factor, 1e-5)
+            said.append(
+                f"{_some(same)}: everything x {patterns.number(factor, noisy)}" + (f" ({' or '.join(named)})" if named else "")
+            )
+        said.append("the other parameters are right" if right else "no parameter is right")
+        where = (*gone, *scaled)
+        return Diagnosis(
+            tuple(dict.fromkeys(kinds)), "; ".join(said), where=where, sure="certain", why="each parameter by itself"
+        )
+    if not question.half and (coarse := _rounded(question)):
+        words = f"every parameter looks as if rounded to {coarse} on the way; every micro-batch has its right weight to that precision"
+        return Diagnosis(("rounded",), words, sure="likely", why="the relative error is alike everywhere and of that size")
     if other:
-        words += f"; the error is in {_some(other)}" + (f", while {_some(right)} is right" if right else "")
-    return Diagnosis(("unexplained",), words, (), residual)
+        words = f"no weights of micro-batches, samples or tokens explain the gradient; the error is in {_some(other)}"
+        words += f", while {_some(right)} is right" if right else ""
+        return Diagnosis(
+            ("unexplained",), words, where=tuple(other), sure="cannot tell", why="nothing offered leaves only rounding"
+        )
+    return None
+
+
+def _rounded(question: Question) -> str:
+    """The coarser dtype whose rounding the error looks like: relative errors of that size in every parameter."""
+    errors = []
+    for name, wanted in question.right.items():
+        live = wanted.abs() > 1e-2 * wanted.abs().max()
+        if bool(live.any()):
+            seen = question.trace.grad_consumed[name]
+            errors.append(float(((seen - wanted)[live] / wanted[live]).abs().median()))
+    low, high = min(errors), max(errors)
+    for dtype, unit in (("bf16", 2.0**-8), ("fp16", 2.0**-11)):
+        if unit / 16 <= low and high <= 2 * unit:
+            return dtype
+    return ""
+
+
+def _unexplained(question: Question) -> Diagnosis:
+    return Diagnosis(("unexplained",), "the error lies below what weights can tell", sure="cannot tell")
 
 
 def _counts_one_rank(weights: Sequence[float], ranks: int, window: int) -> bool:
@@ -115,75 +307,3 @@ def _counts_one_rank(weights: Sequence[float], ranks: int, window: int) -> bool:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _classify(
-    weights: tuple[tuple[float, ...], ...], others: Mapping[str, float], trace: StepTrace, fits: float
-) -> tuple[tuple[str, ...], str]:
-    flat = [(r, k, w) for r, rank in enumerate(weights) for k, w in enumerate(rank)]
-    ranks, window = len(weights), len(weights[0])
-    kinds: list[str] = []
-    said: list[str] = []
-    loose = 10 * fits  # of a weight: fits is of the whole
-    values = [w for *_, w in flat]
-    alike = max(values) - min(values) <= loose * max(1.0, abs(max(values)))
-    name = f"of {window}" if ranks == 1 else f"of {window} on {ranks} ranks"
-    factor = sum(values) / len(values)
-    if alike and abs(factor - 1) > fits:
-        size = oracle.norm(trace.grad_consumed)
-        if factor < 1 and abs(size - 1.0) < 0.01:
-            kinds.append("clipped")
-            said.append(f"the gradient was clipped to norm 1 though nobody asked (everything x {factor:.4g})")
-        elif abs(factor) < loose:
-            kinds.append("dropped")
-            said.append("every micro-batch has weight 0")
-        else:
-            kinds.append("scaled")
-            said.append(f"everything x {_factor(factor)}")
-    elif not alike:
-        zero = [(r, k) for r, k, w in flat if abs(w) <= loose]
-        own = [w for *_, w in flat if abs(w) > loose]
-        silent = {r for r, _ in zero if all(abs(w) <= loose for w in weights[r])}
-        lonely = {k for k in range(window) if ranks > 1 and 0 < sum((r, k) in zero for r in range(ranks)) < ranks}
-        if silent or lonely:
-            kinds.append("unreduced")
-            which = f"rank {_list(r + 0 for r in silent)}" if silent else f"micro-batch {_list(k + 1 for k in lonely)}"
-            said.append(f"{which} was not reduced over ranks: only one rank's samples count")
-        elif zero:
-            kinds.append("dropped")
-            gone = sorted({k + 1 for _, k in zero})
-            said.append(
-                f"micro-batch{'es' if len(gone) > 1 else ''} {_list(gone)} {name} {'have' if len(gone) > 1 else 'has'} weight 0"
-            )
-        rest = [w for w in own if abs(w - 1) > loose]
-        if rest and not (silent or lonely):
-            doubled = [(k + 1) for _, k, w in flat if abs(w - 2) <= loose]
-            if doubled and len(doubled) == len(rest):
-                kinds.append("double-counted")
-                said.append(f"micro-batch {_list(sorted(set(doubled)))} {name} is counted twice")
-            else:
-                kinds.append("re-weighted")
-                said.append(f"weights differ between micro-batches: {_range(own)}")
-    for label, w in others.items():
-        kinds.append("stale" if label.startswith(("the previous", "the old")) else "unexplained")
-        said.append(f"{label} is in it with weight {w:.3g}")
-    if not kinds:
-        kinds, said = ["unexplained"], ["every micro-batch has its right weight; the error lies below what weights can tell"]
-    return tuple(dict.fromkeys(kinds)), "; ".join(said)
-
-
-def _factor(value: float) -> str:
-    if value and abs(1 / value - round(1 / value)) < 1e-3 and abs(value) < 1:
-        return f"1/{round(1 / value)}"
-    return f"{value:.4g}"
-
-
-def _list(values: object) -> str:
-    items = [str(v) for v in values]  # type: ignore[attr-defined]
-    if len(items) > 2 and [int(i) for i in items] == list(range(int(items[0]), int(items[-1]) + 1)):
-        return f"{items[0]} to {items[-1]}"
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
-
-
-def _range(values: list[float]) -> str:
-    return f"{min(values):.3g} to {max(values):.3g} times what they should be"

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from truestep.fixtures import oracle
 from truestep.fixtures.cell import Cell
 from truestep.fixtures.trace import StepTrace
-from truestep.reports import compare, diagnose
-from truestep.reports.verdict import NOT_TRIGGERED, PASS, WRONG, Verdict
+from truestep.reports import arithmetic, compare, diagnose
+from truestep.reports.verdict import NOT_TRIGGERED, PASS, WRONG, Diagnosis, Verdict
 
 from truestep import patches
 
 
-def judge(cell: Cell, traces: list[StepTrace], driver: Any) -> Verdict:
-    """``pass``, ``wrong`` or ``not-triggered``; advisories and design choices are looked up later."""
+def judge(cell: Cell, traces: list[StepTrace], driver: Any, detail: bool = False) -> Verdict:
+    """``pass``, ``wrong`` or ``not-triggered``; advisories and design choices are looked up later.
+
+    ``detail``: a diagnosis down to samples and tokens.
+    """
     limit = driver.asked_norm(cell)
     checks = list(compare.compare(cell, traces, driver, limit))
     if any(c.red for c in checks) and driver.documented_norm(cell) != limit:
@@ -28,16 +32,46 @@ def judge(cell: Cell, traces: list[StepTrace], driver: Any) -> Verdict:
     if red is None:
         reason = compare.blind(cell, checks) or _not_triggered(cell, traces, driver)
         return Verdict(**base, verdict=NOT_TRIGGERED if reason else PASS, reason=reason or "")
-    diagnosis = None
     trace = next(t for t in traces if t.step == red.step)
     if trace.grad_consumed and any(c.red for c in checks if c.name == "gradient" and c.step == red.step):
-        previous = next((t for t in traces if t.step == red.step - 1), None)
-        diagnosis = diagnose.diagnose(cell, trace, previous, limit)
+        steps = [
+            t for t in traces if t.grad_consumed and any(c.red and c.name == "gradient" and c.step == t.step for c in checks)
+        ]
+        diagnosis = _together([(t.step, _diagnosis(cell, traces, t, driver, limit, detail)) for t in steps])
+    else:
+        diagnosis = arithmetic.describe(cell, trace, red, driver)
     where = f" in {red.where}" if red.where else ""
     reason = f"{red.name} of step {red.step + 1} is off by {red.figure:.3g} (tolerance {red.bound:.1e}){where}"
     if not trace.grad_consumed:
         reason += "; through this reading the step itself could not be observed"
     return Verdict(**base, verdict=WRONG, reason=reason, diagnosis=diagnosis)
+
+
+def _together(found: list[tuple[int, Diagnosis]]) -> Diagnosis:
+    """The first red step's diagnosis, and what later steps show besides (a stale gradient needs a step before it)."""
+    first = found[0][1]
+    for step, other in found[1:]:
+        new = tuple(k for k in other.kinds if k not in first.kinds and k != "unexplained")
+        if new:
+            first = replace(first, kinds=(*first.kinds, *new), words=f"{first.words}; in step {step + 1}: {other.words}")
+    return first
+
+
+def _diagnosis(
+    cell: Cell, traces: list[StepTrace], trace: StepTrace, driver: Any, limit: float | None, detail: bool
+) -> Diagnosis:
+    wanted = compare.expected(cell, trace)
+    _, nearest = compare.gradient_check(cell, trace, wanted, driver, limit)
+    question = diagnose.Question(
+        cell=cell,
+        trace=trace,
+        previous=next((t for t in traces if t.step == trace.step - 1), None),
+        limit=limit,
+        right=oracle.clip(nearest, limit),
+        whole=oracle.norm(nearest),
+        bound=compare.tolerance(cell, trace, wanted, driver),
+    )
+    return diagnose.diagnose(question, detail)
 
 
 def _not_triggered(cell: Cell, traces: list[StepTrace], driver: Any) -> str | None:

@@ -19,9 +19,10 @@ class Check:
 
     name   : initial, gradient, loss, norm, moments, update, weights, ranks, reload or "reading <API>"
     step   : optimizer step, from 0
-    figure : the relative error (2-norm), worst over the whole and every parameter
+    figure : the relative error (2-norm) there
     bound  : the tolerance for it, noise : what plain PyTorch showed in the same place
-    where  : the parameter with the worst error, "" for the whole
+    where  : the parameter whose error is nearest to (or furthest beyond) its own bound, "" for the whole
+    widest : the widest bound of any parameter: what may hide anywhere
     """
 
     name: str
@@ -30,6 +31,7 @@ class Check:
     bound: float
     noise: float
     where: str = ""
+    widest: float = 0.0
 
     @property
     def red(self) -> bool:
@@ -40,16 +42,39 @@ class Check:
 class Diagnosis:
     """What was done wrong, in words and numbers (DESIGN, section 5).
 
-    kinds    : out of dropped, double-counted, scaled, re-weighted, stale, unreduced, clipped, unexplained
+    kinds    : out of dropped, double-counted, scaled, re-weighted, misaligned, stale, unreduced, clipped,
+               rounded, unexplained; several where several faults were told apart
     words    : one sentence
     weights  : effective weight of micro-batch k of rank r, as a multiple of what it should be, weights[r][k]
     residual : what the weights leave unexplained, relative to the gradient consumed
+    unit     : the units that the words are about: micro-batch, sample or token; "" for parameters
+    samples  : effective weight of every sample of the batch, tokens[i][t] of every position, where asked for
+    doubt    : how far rounding may have moved any weight; condition: of the columns
+    sure     : certain, likely or cannot tell; why: what that rests on
+    where    : the parameters that carry the error, where it is not in all of them
     """
 
     kinds: tuple[str, ...]
     words: str
     weights: tuple[tuple[float, ...], ...] = ()
     residual: float = 0.0
+    unit: str = ""
+    samples: tuple[float, ...] = ()
+    tokens: tuple[tuple[float, ...], ...] = ()
+    doubt: float = 0.0
+    condition: float = 0.0
+    sure: str = ""
+    why: str = ""
+    where: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Diagnosis:
+        data = dict(data)
+        for name in ("kinds", "samples", "where"):
+            data[name] = tuple(data.get(name, ()))
+        for name in ("weights", "tokens"):
+            data[name] = tuple(tuple(row) for row in data.get(name, ()))
+        return cls(**data)
 
 
 @dataclass(frozen=True)
@@ -86,8 +111,7 @@ class Verdict:
         data = dict(data)
         data["checks"] = tuple(Check(**c) for c in data.get("checks", ()))
         if data.get("diagnosis"):
-            d = data["diagnosis"]
-            data["diagnosis"] = Diagnosis(tuple(d["kinds"]), d["words"], tuple(tuple(w) for w in d["weights"]), d["residual"])
+            data["diagnosis"] = Diagnosis.from_json(data["diagnosis"])
         for name in ("stand_ins", "patches"):
             data[name] = tuple(data.get(name, ()))
         return cls(**data)

@@ -98,7 +98,7 @@ def test_by_hand_clipping_momentum_and_adam() -> None:
     assert after["w"].tolist() == [-1.0, -1.0]
     zero = {"w": torch.zeros(2, dtype=torch.float64)}
     # first step of Adam: each weight moves by lr * sign(g) (eps aside), after decay by lr * wd
-    new, m, v = oracle.adamw(w, g, zero, zero, 1, lr=0.1, betas=(0.9, 0.99), eps=0.0, weight_decay=0.5)
+    new, m, v = oracle.adamw(w, g, zero, zero, 1, lr=0.1, betas=(0.9, 0.99), eps=0.0, weight_decay={"w": 0.5})
     assert new["w"].tolist() == pytest.approx([1 - 0.05 - 0.1] * 2)
     assert m["w"].tolist() == pytest.approx([0.3, 0.4])
     assert v["w"].tolist() == pytest.approx([0.09, 0.16])
@@ -124,7 +124,7 @@ def test_optimizers_agree_with_torch(seed: int, steps: int) -> None:
             if kind == "sgd":
                 w, m = oracle.momentum_sgd(w, {"w": g}, m, lr=0.1, momentum=0.5)
             else:
-                w, m, v = oracle.adamw(w, {"w": g}, m, v, step + 1, lr=0.1, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.1)
+                w, m, v = oracle.adamw(w, {"w": g}, m, v, step + 1, lr=0.1, betas=(0.8, 0.9), eps=1e-6, weight_decay={"w": 0.1})
         torch.testing.assert_close(w["w"], p.detach(), rtol=1e-12, atol=1e-13)
 
 

@@ -103,7 +103,7 @@ def _judge(cells: list[Cell], question: str, options: argparse.Namespace) -> int
     from truestep.reports import terminal
     from truestep.suite import Suite
 
-    suite = Suite(patch=options.patch, results=options.results)
+    suite = Suite(patch=options.patch, results=options.results, detail=len(cells) <= 20)
     rows: list[dict[str, Any]] = []
     try:
         suite.told = {cell.id: {"family": "run", "question": question} for cell in cells}

@@ -25,6 +25,7 @@ class Suite:
     setup   : further ``module:function`` names to call there (seeded faults, in the tests)
     cores   : processes that may compute at once; python: the interpreter of the environment under test
     confirm : run red cells again in a fresh process
+    detail  : diagnose red cells down to samples and tokens
     results : a file to which every verdict is appended as a JSON line the moment it is known
     """
 
@@ -37,10 +38,12 @@ class Suite:
         confirm: bool = True,
         python: str | None = None,
         results: Path | None = None,
+        detail: bool = False,
     ) -> None:
         self.patch, self.cores, self.confirm, self.python = patch, cores, confirm, python
         self.setup = (*([PATCH_SETUP] if patch else []), *setup)
         self.results = results
+        self.extra: dict[str, Any] = {"detail": True} if detail else {}
         self.told: dict[str, dict[str, str]] = {}  # cell id -> what a results line says of it besides (family, question)
         self.pools: dict[tuple[str, str], Pool] = {}
         self.futures: dict[Cell, Future[dict[str, Any]]] = {}
@@ -52,7 +55,7 @@ class Suite:
             if cell not in self.futures:
                 groups.setdefault((cell.framework, cell.device), []).append(cell)
         for (framework, device), some in groups.items():
-            self.futures.update(self._pool(framework, device).submit(some))
+            self.futures.update(self._pool(framework, device).submit(some, **self.extra))
 
     def verdict(self, cell: Cell) -> Verdict:
         """Wait for the verdict of one cell (scheduling it first if need be)."""

@@ -61,7 +61,7 @@ def classify(reading: Reading) -> Named:
             f"weights known to {worst:.1g} only",
         )
     should = reading.columns.right > 0
-    tolerance = (3 * reading.doubt).clamp(min=1e-6)
+    tolerance = (2 * reading.doubt).clamp(min=1e-6)
     kinds: list[str] = []
     said: list[str] = []
     misplaced = ~should & (reading.weights.abs() > tolerance.clamp(min=1e-3))
@@ -82,7 +82,7 @@ def classify(reading: Reading) -> Named:
 
 def _misaligned(reading: Reading, misplaced: Tensor, tolerance: Tensor) -> str:
     mask = batches.make(reading.cell.batch, reading.cell.model, reading.cell.seed, reading.step).mask
-    heavy = (reading.weights.abs() > tolerance.clamp(min=1e-3)).view(mask.shape)
+    heavy = (reading.weights.abs() > tolerance.clamp(min=1e-3)).view(mask.shape)  # the units are positions: all of them
     for by, way in ((1, "later"), (-1, "earlier")):
         moved = torch.zeros_like(mask)
         if by > 0:
@@ -252,7 +252,7 @@ def _one_rank(reading: Reading, index: Sequence[int], zero: Tensor) -> str:
     """Whether only one rank's gradient is in the step, or in some micro-batches of it."""
     cell = reading.cell
     ranks = cell.split.world_size
-    if ranks == 1 or reading.columns.unit == "token" or not bool(zero.any()):
+    if ranks == 1 or reading.columns.unit in ("token", "position") or not bool(zero.any()):
         return ""
     where = {}
     for r, rank in enumerate(batches.deal(cell.split, reading.step)):
@@ -281,6 +281,7 @@ def _one_rank(reading: Reading, index: Sequence[int], zero: Tensor) -> str:
 
 
 def plural(unit: str) -> str:
+    unit = "token" if unit == "position" else unit
     return unit + ("es" if unit == "micro-batch" else "s")
 
 
@@ -288,7 +289,7 @@ def plural(unit: str) -> str:
 
 
 def _have_no_weight(reading: Reading, index: Sequence[int], zero: Tensor) -> str:
-    if reading.columns.unit == "token":
+    if reading.columns.unit in ("token", "position"):
         return _tokens(reading, index, zero)
     many = len({reading.columns.places[i][-1] for i, z in zip(index, zero, strict=True) if bool(z)}) > 1
     return f"{_units(reading, index, zero)} {'have' if many else 'has'} weight 0"
@@ -298,7 +299,7 @@ def _units(reading: Reading, index: Sequence[int], chosen: Tensor) -> str:
     """ "micro-batches 2 to 7 of 8 on 2 ranks", "samples 3 and 9 of 16"."""
     unit, cell = reading.columns.unit, reading.cell
     places = [reading.columns.places[i] for i, c in zip(index, chosen, strict=True) if bool(c)]
-    if unit == "token":
+    if unit in ("token", "position"):
         return f"{len(places)} of {len(index)} trained tokens"
     numbers = sorted({p[-1] + 1 for p in places})
     noun = unit if len(numbers) == 1 else plural(unit)

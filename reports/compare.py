@@ -25,11 +25,10 @@ from torch import Tensor
 from truestep.fixtures import batches, models, objectives, oracle, reference
 from truestep.fixtures.cell import Cell, Split
 from truestep.fixtures.trace import StepTrace
-from truestep.reports.verdict import Check
+from truestep.reports.verdict import SENSITIVITY, Check
 
 MARGIN = 2.5  # between the noise measured over a few orders and the bound: `truestep selftest` measures what it must be
 UNIT = {"fp32": 2.0**-24, "bf16": 2.0**-9, "fp16": 2.0**-12}  # fp32: unit roundoff; half: its root mean square, rounded up
-SENSITIVITY = {"fp32": 1e-5, "bf16": 1e-2, "fp16": 1e-2}  # smallest relative error that must be caught
 FLOOR = 2.0**-10  # a parameter's error is relative to its own norm, at least this share of the whole
 TINY = 1e-12  # the same for optimizer state, whose parameters may be very unlike in size
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -282,7 +281,7 @@ def _norm(
     bound = wanted.bound[WHOLE] + wanted.spread
     figure = abs(reported - norm) / norm
     if not figure <= bound:
-        noise, wider = _second_look(cell, trace, wanted, settings)
+        _, wider = _second_look(cell, trace, wanted, settings)
         bound = max(bound, wider[WHOLE] + wanted.spread)
     if not figure <= bound and gradient is not None and gradient.red:
         own = oracle.norm(trace.grad_consumed)

@@ -71,7 +71,7 @@ def diagnose(question: Question, detail: bool = False) -> Diagnosis:
         return Diagnosis(("dropped",), "every micro-batch has weight 0: the gradient is zero", sure="certain")
     extra: dict[str, Tensor] | None = None
     doubtful: Diagnosis | None = None
-    for unit, wider in (("micro-batch", 0), ("micro-batch", 1), ("sample", 0), ("token", 0), ("sample", 1), ("token", 1)):
+    for unit, wider in (("micro-batch", 0), ("micro-batch", 1), ("sample", 0), ("token", 0), ("position", 0), ("sample", 1), ("position", 1)):
         if wider and extra is None:
             extra = _others(question)
         answer = _weigh(question, gradient, unit, extra if wider and extra else {})
@@ -84,7 +84,8 @@ def diagnose(question: Question, detail: bool = False) -> Diagnosis:
             return _with_detail(question, gradient, diagnosis) if detail else diagnosis
         elif not wider:
             break  # every unit has its right weight: the error is within parameters
-    return _by_parameter(question, gradient) or doubtful or _unexplained(question)
+    last = _by_parameter(question, gradient)
+    return last if last and ("unexplained" not in last.kinds or doubtful is None) else doubtful or _unexplained(question)
 
 
 # --- weights of units ------------------------------------------------------------------------------------
@@ -94,14 +95,13 @@ def _weigh(question: Question, gradient: Tensor, unit: str, extra: Mapping[str, 
     """None where weights of such units do not explain the gradient."""
     cell, trace = question.cell, question.trace
     columns = effective.columns(cell, trace.step, trace.weights_before, question.dtype, unit)
-    # a token of padding that no micro-batch holds has a column of its own; nothing else is left out
     fit = effective.fit(gradient, columns.values, list(extra.values()))
     if fit is None or fit.residual > question.leaves(unit):
         return None
     found = {
         label: float(w)
         for label, w, doubt in zip(extra, fit.others, fit.others_doubt, strict=True)
-        if abs(float(w)) > max(3 * float(doubt), 1e-3)
+        if abs(float(w)) > max(3 * float(doubt), 1e-6)
     }
     if extra and not found:
         return None
@@ -148,8 +148,11 @@ def _shown(diagnosis: Diagnosis, unit: str, columns: effective.Columns, weights:
         return replace(diagnosis, weights=rows)
     if unit == "sample":
         return replace(diagnosis, samples=tuple(values))
-    length = 1 + max(p[1] for p in columns.places)
-    return replace(diagnosis, tokens=tuple(tuple(values[i : i + length]) for i in range(0, len(values), length)))
+    rows, length = columns.tokens.shape[1:]
+    table = [[None] * length for _ in range(rows)]
+    for (i, t), value in zip(columns.places, values, strict=True):
+        table[i][t] = value
+    return replace(diagnosis, tokens=tuple(map(tuple, table)))
 
 
 def _with_detail(question: Question, gradient: Tensor, diagnosis: Diagnosis) -> Diagnosis:
@@ -158,6 +161,8 @@ def _with_detail(question: Question, gradient: Tensor, diagnosis: Diagnosis) -> 
     for unit in effective.UNITS[effective.UNITS.index(diagnosis.unit) + 1 :]:
         columns = effective.columns(cell, trace.step, trace.weights_before, question.dtype, unit)
         fit = effective.fit(gradient, columns.values)
+        if diagnosis.tokens and unit == "position":
+            break
         if fit is None or fit.residual > question.leaves(unit) or float(fit.doubt.max()) > effective.TOO_ALIKE * question.asked:
             continue
         diagnosis = _shown(diagnosis, unit, columns, fit.weights / question.asked, cell, trace.step)
@@ -221,7 +226,7 @@ def _by_parameter(question: Question, gradient: Tensor) -> Diagnosis | None:
     ranks, window = cell.split.world_size, cell.split.windows[trace.step]
     right, gone, lonely, other = [], [], [], []
     scaled: dict[str, float] = {}
-    leaves = question.leaves("micro-batch")
+    leaves = SLACK * question.rounding
     for name in names:
         target, wanted = trace.grad_consumed[name].flatten(), question.right[name].flatten()
         size = float(wanted.norm())
@@ -230,12 +235,12 @@ def _by_parameter(question: Question, gradient: Tensor) -> Diagnosis | None:
             continue
         factor = float(target @ wanted) / size**2
         left = float((target - factor * wanted).norm()) / size
-        noise = HALF if question.half else question.bound.get(name, question.rounding)
+        noise = question.bound.get(name, question.rounding)
         if float((target - wanted).norm()) / size <= noise:
             right.append(name)
         elif float(target.norm()) <= 1e-3 * size:
             gone.append(name)
-        elif left <= max(leaves, noise * abs(factor)) and target.numel() > 3:
+        elif left <= max(leaves, noise * abs(factor)) and target.numel() > 3 and abs(factor - 1) > noise:
             scaled[name] = factor
         else:
             fit = effective.fit(target, parts[name])

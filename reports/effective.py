@@ -18,7 +18,7 @@ from torch import Tensor
 from truestep.fixtures import batches, models, objectives, reference
 from truestep.fixtures.cell import Cell
 
-UNITS = ("micro-batch", "sample", "token")
+UNITS = ("micro-batch", "sample", "token", "position")
 SMALLEST = 2.0**-23  # what a float32 gradient carries at the least, relative
 TOO_ALIKE = 0.2  # a weight that is not known to this is not known
 
@@ -27,7 +27,8 @@ TOO_ALIKE = 0.2  # a weight that is not known to this is not known
 class Columns:
     """The gradients of the units of one step.
 
-    places : for a micro-batch (rank, k), for a sample (row,), for a token (row, position)
+    unit   : micro-batch, sample, token (those that are trained) or position (prompt and padding too)
+    places : for a micro-batch (rank, k), for a sample (row,), for a token or position (row, position)
     values : float64 [n, P], how the unit enters a right step; a token that must not enter one (prompt,
              padding) as it would with the mean weight of those that do
     right  : float64 [n], 1, or 0 for a token that must not be in the step
@@ -73,9 +74,10 @@ def columns(cell: Cell, step: int, weights: Mapping[str, Tensor], dtype: torch.d
         places = [(i,) for i in range(size)]
         tokens = torch.diag_embed(torch.ones(size, dtype=torch.float64))[:, :, None] * share
     else:
-        places = [(i, t) for i in range(size) for t in range(length)]
+        places = [(i, t) for i in range(size) for t in range(length) if unit == "position" or bool(batch.mask[i, t])]
         typical = share[share > 0].mean()
         tokens = torch.diag((share + typical * ~batch.mask).flatten()).view(-1, size, length)
+        tokens = tokens[[i * length + t for i, t in places]]
     right = torch.tensor([1.0 if bool((share * row).any()) else 0.0 for row in tokens.bool()], dtype=torch.float64)
     names = reference.trained(cell)
     if unit == "micro-batch" and dtype != torch.float64:  # the very shapes that the framework computes in
@@ -122,8 +124,8 @@ def fit(gradient: Tensor, units: Tensor, others: Sequence[Tensor] = ()) -> Fit |
 
     gradient : [P]; units : [n, P]; others : further columns, each [P]
 
-    What the columns leave unexplained is rounding; in the directions of the columns there is as much of it for
-    every number as elsewhere, so the residual, made up for the weights that were fitted, says how much.
+    What the columns leave unexplained is rounding, and there is as much of it along the columns as elsewhere: the
+    doubt of a weight is four standard errors, and what float32 itself cannot hold.
     """
     matrix = torch.cat([units, *(o[None] for o in others)]).T
     if matrix.shape[1] > matrix.shape[0] - 3:
@@ -139,8 +141,8 @@ def fit(gradient: Tensor, units: Tensor, others: Sequence[Tensor] = ()) -> Fit |
     found[live] = inverse @ gradient
     size = float(gradient.norm())
     residual = float((matrix @ found - gradient).norm()) / size if size else 0.0
-    spare = len(gradient) / (len(gradient) - int(live.sum()))
-    doubt[live] = max(residual * spare**0.5, SMALLEST) * size * inverse.norm(dim=1)
+    error = 4 * residual / (len(gradient) - int(live.sum())) ** 0.5 + SMALLEST
+    doubt[live] = error * size * inverse.norm(dim=1)
     doubt[~live] = float("inf")
     n = len(units)
     return Fit(found[:n], found[n:], doubt[:n], doubt[n:], residual, float(s[0] / s[-1]))

@@ -9,7 +9,7 @@ from truestep.fixtures import oracle
 from truestep.fixtures.cell import Cell
 from truestep.fixtures.trace import StepTrace
 from truestep.reports import arithmetic, compare, diagnose
-from truestep.reports.verdict import NOT_TRIGGERED, PASS, WRONG, Diagnosis, Verdict
+from truestep.reports.verdict import NOT_TRIGGERED, PASS, WRONG, Check, Diagnosis, Verdict
 
 from truestep import patches
 
@@ -33,13 +33,7 @@ def judge(cell: Cell, traces: list[StepTrace], driver: Any, detail: bool = False
         reason = compare.blind(cell, checks) or _not_triggered(cell, traces, driver)
         return Verdict(**base, verdict=NOT_TRIGGERED if reason else PASS, reason=reason or "")
     trace = next(t for t in traces if t.step == red.step)
-    if trace.grad_consumed and any(c.red for c in checks if c.name == "gradient" and c.step == red.step):
-        steps = [
-            t for t in traces if t.grad_consumed and any(c.red and c.name == "gradient" and c.step == t.step for c in checks)
-        ]
-        diagnosis = _together([(t.step, _diagnosis(cell, traces, t, driver, limit, detail)) for t in steps])
-    else:
-        diagnosis = arithmetic.describe(cell, trace, red, driver)
+    diagnosis = _explain(cell, traces, checks, driver, limit, detail)
     where = f" in {red.where}" if red.where else ""
     reason = f"{red.name} of step {red.step + 1} is off by {red.figure:.3g} (tolerance {red.bound:.1e}){where}"
     if not trace.grad_consumed:
@@ -47,14 +41,32 @@ def judge(cell: Cell, traces: list[StepTrace], driver: Any, detail: bool = False
     return Verdict(**base, verdict=WRONG, reason=reason, diagnosis=diagnosis)
 
 
-def _together(found: list[tuple[int, Diagnosis]]) -> Diagnosis:
-    """The first red step's diagnosis, and what later steps show besides (a stale gradient needs a step before it)."""
-    first = found[0][1]
-    for step, other in found[1:]:
-        new = tuple(k for k in other.kinds if k not in first.kinds and k != "unexplained")
+def _explain(
+    cell: Cell, traces: list[StepTrace], checks: list[Check], driver: Any, limit: float | None, detail: bool
+) -> Diagnosis | None:
+    """Every red gradient is diagnosed, and the first red check of every other name; what a later one adds is added."""
+    found: list[tuple[int, Diagnosis]] = []
+    seen: set[str] = set()
+    for check in (c for c in checks if c.red):
+        trace = next(t for t in traces if t.step == check.step)
+        if check.name == "gradient":
+            found.append((check.step, _diagnosis(cell, traces, trace, driver, limit, detail)))
+        elif check.name not in seen:
+            seen.add(check.name)
+            found.append((check.step, arithmetic.describe(cell, trace, check, driver)))
+    found.sort(key=lambda f: f[1].kinds[0] in CHECKS)  # gradients first
+    step, first = found[0]
+    for other_step, other in found[1:]:
+        new = tuple(k for k in other.kinds if k not in first.kinds and k != "unexplained" and not IMPLIED.get(k, frozenset()) & set(first.kinds))
         if new:
-            first = replace(first, kinds=(*first.kinds, *new), words=f"{first.words}; in step {step + 1}: {other.words}")
+            at = f"in step {other_step + 1}: " if other_step != step else ""
+            first = replace(first, kinds=(*first.kinds, *new), words=f"{first.words}; {at}{other.words}")
     return first
+
+
+CHECKS = frozenset(("initial", "loss", "norm", "lr", "moments", "update", "weights", "ranks", "reload", "reading"))
+#: what follows from a diagnosis is not told again
+IMPLIED = {"ranks": frozenset({"unreduced"})}
 
 
 def _diagnosis(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from truestep.fixtures.cell import Cell
@@ -21,6 +22,8 @@ def finding(question: str, verdict: Verdict, cells: int = 1) -> list[str]:
     if verdict.diagnosis is not None:
         lines += _weights(verdict.diagnosis)
         lines.append(f"  what was done: {verdict.diagnosis.words}")
+        if verdict.diagnosis.why:
+            lines.append(f"  how sure: {verdict.diagnosis.sure}: {verdict.diagnosis.why}")
     if verdict.verdict in ("wrong", "by-design"):
         lines += _known(verdict)
     lines.append(f"  reproduce: truestep run {verdict.id}" + (" --patch" if verdict.patches else ""))
@@ -28,6 +31,30 @@ def finding(question: str, verdict: Verdict, cells: int = 1) -> list[str]:
 
 
 def _weights(diagnosis: Diagnosis) -> list[str]:
+    """Of the micro-batches, and of samples and tokens where they are known and not all alike."""
+    return [*_of_micro_batches(diagnosis), *_of_samples(diagnosis), *_of_tokens(diagnosis)]
+
+
+def _of_samples(diagnosis: Diagnosis) -> list[str]:
+    if not diagnosis.samples:
+        return []
+    text = " ".join(short(w) for w in diagnosis.samples)
+    return textwrap.wrap(f"effective weights of the samples, 1 is right: {text}", 110, initial_indent="  ", subsequent_indent="    ")
+
+
+def _of_tokens(diagnosis: Diagnosis) -> list[str]:
+    """One row for each sample; a dot where nothing is trained. Left out where the samples say it all."""
+    rows = diagnosis.tokens
+    alike = all(max(own) - min(own) < 1e-2 for row in rows if (own := [w for w in row if w is not None]))
+    if not rows or (diagnosis.samples and alike):
+        return []
+    cells = [["." if w is None else short(w) for w in row] for row in rows]
+    width = max(len(c) for row in cells for c in row)
+    lines = [f"    sample {i + 1:>2}: " + " ".join(f"{c:>{width}}" for c in row) for i, row in enumerate(cells)]
+    return ["  effective weights of the tokens, 1 is right (prompt and padding: 0, a dot where not looked for):", *lines]
+
+
+def _of_micro_batches(diagnosis: Diagnosis) -> list[str]:
     if not diagnosis.weights:
         return []
     parts = sum(len(rank) for rank in diagnosis.weights)
@@ -116,19 +143,33 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         yield f"{family:<{first}}  {sum(by_verdict.values()):>6}{cells}"
 
 
-def _findings(rows: Sequence[Row], expected: bool) -> Iterator[str]:
+def representatives(rows: Sequence[Row]) -> list[Row]:
+    """The simplest cell of every finding: the one that is shown."""
+    return [_simplest(some) for some in _groups(rows)]
+
+
+def _groups(rows: Sequence[Row]) -> list[list[Row]]:
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         if row["verdict"] in ("wrong", "by-design", "error", "timeout"):
             groups.setdefault(_key(row), []).append(row)
+    return list(groups.values())
+
+
+def _simplest(rows: Sequence[Row]) -> Row:
+    return min(rows, key=lambda r: (len(r["cell"]["knobs"]), len(r["id"]), r["id"]))
+
+
+def _findings(rows: Sequence[Row], expected: bool) -> Iterator[str]:
+    groups = _groups(rows)
     if not groups:
         return
     yield ""
     yield f"{len(groups)} distinct finding{'s' if len(groups) > 1 else ''}" + (
         " (findings that an advisory predicts count as expected)" if expected else ""
     )
-    for some in groups.values():
-        simplest = min(some, key=lambda r: (len(r["cell"]["knobs"]), len(r["id"]), r["id"]))
+    for some in groups:
+        simplest = _simplest(some)
         verdict = Verdict.from_json({k: v for k, v in simplest.items() if k in Verdict.__dataclass_fields__})
         yield ""
         yield from finding(simplest["question"], verdict, len(some))
@@ -180,9 +221,23 @@ def _not_tested(rows: Sequence[Row], deselected: int) -> Iterator[str]:
             yield from textwrap.wrap(f"{count:>5} {verdict}: {reason}", 110, initial_indent=" ", subsequent_indent=" " * 8)
         if deselected:
             yield f" {deselected:>5} not selected (--quick, --cell, -k)"
+    yield from _rounding(rows)
     stand_ins = list(dict.fromkeys(s for row in rows for s in row.get("stand_ins", ())))
     for text in stand_ins:
         yield f"stand-in in force: {text}"
+
+
+def _rounding(rows: Sequence[Row]) -> Iterator[str]:
+    """How much of its bound rounding used in the gradients that passed, and what the bounds allowed for."""
+    used, noise = [], []
+    for row in rows:
+        for check in row["checks"] if row["verdict"] == "pass" else ():
+            if check["name"] == "gradient" and check["bound"]:
+                used.append(check["figure"] / check["bound"])
+                noise.append(check["noise"] / check["bound"])
+    if used:
+        yield (f"rounding: {len(used)} gradients of cells that pass used {median(used):.0%} of their bound at the median,"
+               f" {max(used):.0%} at the most (plain PyTorch: {median(noise):.0%})")  # fmt: skip
 
 
 def _group_reason(reason: str) -> str:

@@ -11,6 +11,7 @@ PASS, WRONG, BY_DESIGN, INCOMPATIBLE, NOT_TRIGGERED, ERROR, TIMEOUT, SKIPPED = V
     "pass", "wrong", "by-design", "incompatible", "not-triggered", "error", "timeout", "skipped",
 )  # fmt: skip
 RED = (WRONG, ERROR, TIMEOUT)
+SENSITIVITY = {"fp32": 1e-5, "bf16": 1e-2, "fp16": 1e-2}  # smallest relative error that must be caught, by dtype
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,9 @@ class Diagnosis:
     words    : one sentence
     weights  : effective weight of micro-batch k of rank r, as a multiple of what it should be, weights[r][k]
     residual : what the weights leave unexplained, relative to the gradient consumed
-    unit     : the units that the words are about: micro-batch, sample or token; "" for parameters
-    samples  : effective weight of every sample of the batch, tokens[i][t] of every position, where asked for
+    unit     : the units that the words are about: micro-batch, sample, token or position; "" for parameters
+    samples  : effective weight of every sample of the batch; tokens[i][t] of every position, None where it was not
+               looked for; both where asked for, or where the words need them
     doubt    : how far rounding may have moved any weight; condition: of the columns
     sure     : certain, likely or cannot tell; why: what that rests on
     where    : the parameters that carry the error, where it is not in all of them
@@ -60,7 +62,7 @@ class Diagnosis:
     residual: float = 0.0
     unit: str = ""
     samples: tuple[float, ...] = ()
-    tokens: tuple[tuple[float, ...], ...] = ()
+    tokens: tuple[tuple[float | None, ...], ...] = ()
     doubt: float = 0.0
     condition: float = 0.0
     sure: str = ""

@@ -58,6 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     repro = command("repro", _repro, "write a standalone script for a cell: the framework and torch, no truestep")
     repro.add_argument("cell", metavar="ID|FILE")
     repro.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: standard output")
+    self_test = command("selftest", _selftest, "how often truestep is right: seeded and random faults, clean cells, repeatability")
+    self_test.add_argument("--framework", action="append", metavar="NAME", help="default: torch and every framework that is installed")
+    self_test.add_argument("--clean", type=int, default=300, metavar="N", help="random clean cells of each framework (default 300)")
+    self_test.add_argument("--random", type=int, default=180, metavar="N", help="random faults (default 180)")
+    self_test.add_argument("--seed", type=int, default=0)
+    self_test.add_argument("--fault", default="", metavar="TEXT", help="only the seeded faults whose name holds TEXT")
+    self_test.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the scores to FILE (Markdown) as well")
     command("patches", _patches, "which patches there are, and what each would do with the installed versions")
     advisory = command("advisories", _advisories, "the known bugs as data")
     advisory.add_argument("--osv", action="store_true", help="in the OSV schema, one JSON object per line")
@@ -156,6 +163,24 @@ def _repro(options: argparse.Namespace) -> int:
         options.output.write_text(script, encoding="utf-8")
         print(f"wrote {options.output}; run it with: python {options.output}", file=sys.stderr)
     return CLEAN
+
+
+def _selftest(options: argparse.Namespace) -> int:
+    from truestep.fixtures.drivers import driver_of
+    from truestep.reports import selftest
+
+    named = options.framework or [f for f in selftest.SOURCES if driver_of(f).version() is not None]
+    if unknown := [f for f in named if f not in selftest.SOURCES]:
+        raise CellError(f"no seeded faults for {unknown[0]!r}: use one of {', '.join(selftest.SOURCES)}")
+    scores = selftest.run(
+        named, clean=options.clean, random=options.random, seed=options.seed, fault=options.fault,
+        say=lambda text: print(f"truestep: {text}", file=sys.stderr, flush=True),
+    )  # fmt: skip
+    text = "\n".join(selftest.lines(scores))
+    print(text, end="")
+    if options.output is not None:
+        options.output.write_text(text, encoding="utf-8")
+    return CLEAN if scores.ok else FINDINGS
 
 
 def _patches(options: argparse.Namespace) -> int:

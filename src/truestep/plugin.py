@@ -135,6 +135,8 @@ class _Run:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         if self.suite is not None:
+            if self.rows and exitstatus in (0, 1) and not hasattr(self.config, "workerinput"):
+                self.rows = self.suite.detailed(self.rows)  # what is reported is diagnosed down to samples and tokens
             self.suite.close()
             self.leaks = self.suite.leaks
             if self.leaks and exitstatus == pytest.ExitCode.OK:

@@ -63,6 +63,19 @@ class Suite:
             self.submit([cell])
         return self._explained(cell, self.futures[cell].result())
 
+    def detailed(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The same rows; those that stand for a finding are run once more and diagnosed down to samples and tokens."""
+        from truestep.reports.terminal import representatives
+
+        cells = {Cell.from_json(row["cell"]): row for row in representatives(rows) if row["verdict"] == "wrong"}
+        futures = {c: self._pool(c.framework, c.device).submit([c], detail=True)[c] for c in cells if c.framework}
+        finer = {}
+        for cell, future in futures.items():
+            record = future.result()
+            if record["verdict"] == "wrong":
+                finer[cell.id] = record["diagnosis"]
+        return [{**row, "diagnosis": finer.get(row["id"], row["diagnosis"])} for row in rows]
+
     def _explained(self, cell: Cell, record: dict[str, Any]) -> Verdict:
         version = record.get("versions", {}).get(cell.framework) or driver_of(cell.framework).version() or ""
         return explain(Verdict.from_json(_clean(record)), cell, version)

@@ -23,7 +23,7 @@ AXES: dict[str, tuple[Any, ...]] = {
     "uneven": (False, True),
     "model": ("mlp", "mlp_frozen", "mlp_tied", "mlp_reused", "mlp_unused", "llama", "qwen2"),
     "objective": ("token_mean", "sequence_mean"),
-    "batch": ("ragged", "equal"),
+    "batch": ("ragged", "equal"),  # padded and shuffled are drawn by `truestep hunt`
 }
 
 #: axes whose value makes others possible: a pair is impossible if no combination of these admits it

@@ -73,8 +73,11 @@ def factors(cell: Cell, step: int) -> dict[str, float]:
         "trained tokens per sample": n / size,
         "the trained tokens of a micro-batch": n / (k * w),
     }
-    named = {f"{name}": value for name, value in some.items()}
-    named.update({f"1 / ({name})": 1 / value for name, value in some.items()})
+    shown: dict[str, float] = {}
+    for name, value in some.items():  # with one rank K x W is K: one name for one number
+        if value not in shown.values():
+            shown[name] = value
+    named = {**shown, **{f"1 / ({name})": 1 / value for name, value in shown.items()}}
     named["labels counted before they were shifted"] = n / (n + size)
     named["padding counted as tokens"] = n / mask.numel()
     named["prompt counted as trained tokens"] = n / lengths

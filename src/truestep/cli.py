@@ -51,6 +51,15 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--seed", type=int, default=0)
     sweep.add_argument("--framework", default="deepspeed")
     sweep.add_argument("--confirm", action="store_true", help="run the standalone script of every finding as well")
+    hunting = command("hunt", _hunt, "draw cells until one is wrong and not known, and shrink it to the smallest that still is")
+    hunting.add_argument("fixed", nargs="*", metavar="KNOB=VALUE", help="pin knobs or axes: stage=2 world_size=1 model=mlp")
+    hunting.add_argument("-n", "--count", type=_positive, default=300)
+    hunting.add_argument("--seed", type=int, help="draw the same cells again; without it failing ones are replayed first")
+    hunting.add_argument("--framework", default="deepspeed")
+    hunting.add_argument("--known", action="store_true", help="a cell that a known bug explains counts too")
+    hunting.add_argument("--patch", action="store_true", help="apply truestep's patches first")
+    hunting.add_argument("--database", type=Path, metavar="DIR", default=Path(".hypothesis") / "truestep",
+                         help="failing cells are kept and replayed here (default .hypothesis/truestep)")  # fmt: skip
     for sub in (run, sweep):
         sub.add_argument("--patch", action="store_true", help="apply truestep's patches first")
         sub.add_argument("--results", type=Path, metavar="FILE", help="append every verdict to FILE as a JSON line")
@@ -136,6 +145,52 @@ def _judge(cells: list[Cell], question: str, options: argparse.Namespace) -> int
         return FINDINGS if red or suite.leaks else CLEAN
     finally:
         suite.close()
+
+
+def _hunt(options: argparse.Namespace) -> int:
+    from truestep.reports import terminal
+    from truestep.reports.hunt import hunt
+    from truestep.suite import Suite
+
+    fixed = _fixed(options.framework, options.fixed)
+    quick = Suite(patch=options.patch, confirm=False)
+    sure = Suite(patch=options.patch, detail=True)
+    try:
+        found = hunt(
+            options.framework, quick.verdict, examples=options.count, seed=options.seed, database=options.database,
+            known=options.known, fixed=fixed,
+        )  # fmt: skip
+        counts = ", ".join(f"{n} {verdict}" for verdict, n in sorted(found.counts.items()))
+        print(f"{found.tried} cells tried: {counts}")
+        if found.smallest is None:
+            return CLEAN
+        verdict = sure.verdict(Cell.from_json(found.smallest.cell))
+        print(f"shrunk from {found.first}\nto {verdict.id}, the smallest that still fails\n")
+        print("\n".join(terminal.finding("Whatever combination of settings, the step must be the one of the whole batch.", verdict)))
+        return FINDINGS
+    finally:
+        quick.close()
+        sure.close()
+
+
+def _fixed(framework: str, pairs: Sequence[str]) -> dict[str, Any]:
+    """``stage=2 world_size=1 windows=2,2`` as keyword arguments of a cell; raises CellError on anything else."""
+    fixed: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise CellError(f"{pair!r} is not KNOB=VALUE")
+        try:
+            if name == "windows":
+                fixed[name] = tuple(int(v) for v in value.split(","))
+            elif name in ("world_size", "seed"):
+                fixed[name] = int(value)
+            else:
+                fixed[name] = value == "true" if name == "uneven" else value
+        except ValueError:
+            raise CellError(f"{name} cannot be {value!r}: use whole numbers") from None
+    Cell.make(framework, **fixed)
+    return fixed
 
 
 def _confirm_by_script(red: list[dict[str, Any]]) -> int:

@@ -108,7 +108,7 @@ def _misaligned(reading: Reading, misplaced: Tensor, tolerance: Tensor) -> str:
 def _weights_of_units(reading: Reading, should: Tensor, tolerance: Tensor, renormalised: bool) -> Named:
     weights, tol = reading.weights[should], tolerance[should]
     index = [i for i, s in enumerate(should.tolist()) if s]
-    zero = weights.abs() <= torch.maximum(tol, torch.tensor(1e-4))
+    zero = weights.abs() <= torch.maximum(tol, 1e-4 * weights.abs().max())
     if bool(zero.all()):
         return Named(("dropped",), (f"every {reading.columns.unit} has weight 0",))
     alone = _one_rank(reading, index, zero)

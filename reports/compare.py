@@ -201,6 +201,13 @@ def compare(cell: Cell, traces: list[StepTrace], settings: Any, limit: float | N
         step, wanted = trace.step, expected(cell, trace)
         if before is None:
             yield _initial(cell, trace)
+        if before is not None and cell.facts().get("checkpoint") == "reload":
+            moved, where = max(
+                distance(trace.master_before, before.master_after),
+                distance(trace.weights_before, before.weights_after),  # what forward uses, not only the optimizer's copy
+                *((distance(v, before.moments_after[k])[0], k) for k, v in trace.moments_before.items()),
+            )
+            yield Check("reload", step, moved, 0.0, 0.0, where)
         nearest, gradient = wanted.sums[0], None
         if trace.grad_consumed:
             gradient, nearest = gradient_check(cell, trace, wanted, settings, limit)
@@ -215,13 +222,6 @@ def compare(cell: Cell, traces: list[StepTrace], settings: Any, limit: float | N
         yield _cast(cell, trace)
         if cell.split.world_size > 1:
             yield Check("ranks", step, trace.ranks_differ, 0.0, 0.0)
-        if before is not None and cell.facts().get("checkpoint") == "reload":
-            moved, where = max(
-                distance(trace.master_before, before.master_after),
-                distance(trace.weights_before, before.weights_after),  # what forward uses, not only the optimizer's copy
-                *((distance(v, before.moments_after[k])[0], k) for k, v in trace.moments_before.items()),
-            )
-            yield Check("reload", step, moved, 0.0, 0.0, where)
         for api, (what, read) in trace.readings.items():
             right = (trace.weights_before,) if what == "weights before" else wanted.sums
             more = {WHOLE: wanted.spread}

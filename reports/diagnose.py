@@ -35,6 +35,7 @@ class Question:
     right: Mapping[str, Tensor]
     whole: float  # norm of the right gradient before clipping
     bound: Mapping[str, float]  # what rounding may explain, relative, by parameter and of the whole ("")
+    kept: float  # weight of the optimizer's first moment in its next value, in units of a gradient: mu, or b1 / (1 - b1)
 
     @property
     def rounding(self) -> float:
@@ -111,14 +112,11 @@ def _weigh(question: Question, gradient: Tensor, unit: str, extra: Mapping[str, 
     named = _only_others(reading, found) or classify.classify(reading)
     for label, weight in found.items():
         kind, words = OTHERS[label]
-        named = replace(
-            named,
-            kinds=tuple(dict.fromkeys((*named.kinds, kind))),
-            said=(
-                *named.said,
-                f"{words} with weight {patterns.number(weight / question.asked, float(fit.others_doubt.max()) / question.asked)}",
-            ),
-        )
+        unsure = float(fit.others_doubt.max()) / question.asked
+        text = f"{words} with weight {patterns.number(weight / question.asked, unsure)}"
+        if abs(weight + _lost(question, extra[label])) <= 3 * max(unsure, 1e-6):
+            text = "the optimizer's momentum was lost before this step"
+        named = replace(named, kinds=tuple(dict.fromkeys((*named.kinds, kind))), said=(*named.said, text))
     known = f"weights known to {float(doubt.max()):.1g}, condition {fit.condition:.3g}, unexplained {fit.residual:.1g} of the gradient"
     diagnosis = Diagnosis(
         named.kinds or ("unexplained",),
@@ -201,6 +199,16 @@ def _others(question: Question) -> dict[str, Tensor]:
         )
         found[label] = effective.flatten(cell, gradient.grads)
     return _independent({n: g for n, g in found.items() if float(g.norm()) > 0})
+
+
+def _lost(question: Question, column: Tensor) -> float:
+    """Minus the weight that ``column`` has in a gradient read through an optimizer state that was lost meanwhile."""
+    for key in ("momentum_buffer", "exp_avg"):
+        if key in question.trace.moments_before:
+            moment = effective.flatten(question.cell, question.trace.moments_before[key])
+            share = float(moment @ column) / float(column @ column)
+            return question.kept * share if float((moment - share * column).norm()) <= 1e-3 * float(moment.norm()) else float("inf")
+    return float("inf")
 
 
 def _independent(columns: dict[str, Tensor]) -> dict[str, Tensor]:

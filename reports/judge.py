@@ -82,8 +82,14 @@ def _diagnosis(
         right=oracle.clip(nearest, limit),
         whole=oracle.norm(nearest),
         bound=compare.tolerance(cell, trace, wanted, driver),
+        kept=driver.SGD["momentum"] if "momentum_buffer" in trace.moments_before else _kept(driver.ADAM["betas"][0]),
     )
     return diagnose.diagnose(question, detail)
+
+
+def _kept(decay: float) -> float:
+    """Adam's m' = decay * m + (1 - decay) * g: what m weighs beside g."""
+    return decay / (1 - decay)
 
 
 def _not_triggered(cell: Cell, traces: list[StepTrace], driver: Any) -> str | None:

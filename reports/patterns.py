@@ -65,19 +65,15 @@ def factors(cell: Cell, step: int) -> dict[str, float]:
     some = {
         "K, the micro-batches of a step": float(k),
         "W, the world size": float(w),
-        "K x W": float(k * w),
+        "K x W": float(k * w) if min(k, w) > 1 else 1.0,  # else it is one of the two
         "K squared": float(k * k),
         "65536, a loss scale": 65536.0,
         "the number of trained tokens": n,
         "the number of samples": float(size),
         "trained tokens per sample": n / size,
-        "the trained tokens of a micro-batch": n / (k * w),
+        "the trained tokens of a micro-batch": n / (k * w) if k * w > 1 else 1.0,
     }
-    shown: dict[str, float] = {}
-    for name, value in some.items():  # with one rank K x W is K: one name for one number
-        if value not in shown.values():
-            shown[name] = value
-    named = {**shown, **{f"1 / ({name})": 1 / value for name, value in shown.items()}}
+    named = {**some, **{f"1 / ({name})": 1 / value for name, value in some.items()}}
     named["labels counted before they were shifted"] = n / (n + size)
     named["padding counted as tokens"] = n / mask.numel()
     named["prompt counted as trained tokens"] = n / lengths

@@ -16,6 +16,7 @@ from truestep.fixtures.cell import Cell, parse
 from truestep.fixtures.drivers import driver_of
 from truestep.fixtures.faults import Fault, drawn, faults_of, plain
 from truestep.fixtures.workers import Pool
+from truestep.patches.deepspeed import reverse
 from truestep.probes.pairs import random_cells
 from truestep.reports.known import predicted
 from truestep.reports.verdict import SENSITIVITY
@@ -23,7 +24,7 @@ from truestep.reports.verdict import SENSITIVITY
 Record = dict[str, Any]
 SOURCES: dict[str, tuple[str, ...]] = {
     "torch": ("truestep.fixtures.faults.plain",),
-    "deepspeed": ("truestep.fixtures.faults.deepspeed", "truestep.patches.deepspeed.reverse"),
+    "deepspeed": ("truestep.fixtures.faults.deepspeed", *reverse.MODULES),
 }
 DRAWN = "truestep.fixtures.faults.drawn"
 SIZES = (1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -119,8 +120,9 @@ def _seeded(scores: Scores, pool: Pool, framework: str, only: str, say: Say) -> 
         reds = _reds(red)
         kinds, words = _kinds(red)
         found = red["verdict"] == "wrong" and reds[:1] == list(fault.checks[:1])
-        must = set(fault.kinds or fault.checks[:1])
-        named = found and must <= set(kinds) <= must | set(fault.checks) and fault.words in words
+        also = {c.split()[0] for c in fault.checks}
+        must = set(fault.kinds or [fault.checks[0].split()[0]])
+        named = found and must <= set(kinds) <= must | also and fault.words in words
         scores.trials.append(
             Trial(
                 fault.name, fault.kind, fault.probe, cell.id, found, named, set(reds) <= set(fault.checks),
@@ -131,7 +133,7 @@ def _seeded(scores: Scores, pool: Pool, framework: str, only: str, say: Say) -> 
 
 
 def _reds(record: Record) -> list[str]:
-    return [c["name"].split()[0] for c in record["checks"] if not c["figure"] <= c["bound"]]
+    return [c["name"] for c in record["checks"] if not c["figure"] <= c["bound"]]
 
 
 def _kinds(record: Record) -> tuple[tuple[str, ...], str]:

@@ -25,7 +25,11 @@ Tensors = Mapping[str, Tensor]
 def describe(cell: Cell, trace: StepTrace, check: Check, settings: Any) -> Diagnosis:
     """The kind is the check that is red; the words say how far what was seen is from what was asked for."""
     say = {"update": _update, "moments": _moments, "weights": _weights}.get(check.name)
-    words = say(cell, trace, settings) if say and trace.grad_consumed else _report(cell, trace, check, settings)
+    seen = (*trace.grad_consumed.values(), *trace.master_after.values(), *(t for m in trace.moments_after.values() for t in m.values()))
+    if not all(bool(torch.isfinite(t).all()) for t in seen):
+        words = "numbers that are not finite"
+    else:
+        words = say(cell, trace, settings) if say and trace.grad_consumed else _report(cell, trace, check, settings)
     where = (check.where,) if check.where else ()
     return Diagnosis((check.name.split()[0],), words, where=where, sure="certain" if words else "cannot tell")
 

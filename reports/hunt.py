@@ -55,7 +55,7 @@ def hunt(
             result.tried += 1
             result.counts[cache[cell].verdict] = result.counts.get(cache[cell].verdict, 0) + 1
         verdict = cache[cell]
-        if verdict.verdict in RED and (known or not verdict.advisory):
+        if verdict.verdict in RED and (known or not verdict.advisory or verdict.besides):
             result.first = result.first or cell.id
             result.smallest = verdict  # hypothesis ends with the smallest
             raise _Found(cell.id)

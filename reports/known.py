@@ -27,9 +27,12 @@ def explain(verdict: Verdict, cell: Cell, version: str) -> Verdict:
     fitting = [a for a in foreseen if kinds & set(a.signature)]
     if not fitting:
         return verdict
-    only_chosen = all(a.by_design for a in fitting)
     first = next((a for a in fitting if not a.by_design), fitting[0])
-    return replace(verdict, verdict=BY_DESIGN if only_chosen else WRONG, advisory=first.id, link=first.links[0])
+    besides = kinds - {kind for a in foreseen for kind in a.signature}
+    chosen = all(a.by_design for a in fitting) and not besides
+    return replace(
+        verdict, verdict=BY_DESIGN if chosen else WRONG, advisory=first.id, besides=tuple(sorted(besides)), link=first.links[0]
+    )
 
 
 def _red(verdict: Verdict) -> str:

@@ -7,7 +7,7 @@ that way would give it (so that a factor besides it, such as "never divided", ca
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import floor, log10
+from math import floor, isfinite, log10
 
 import torch
 from torch import Tensor
@@ -86,6 +86,8 @@ def names_of(cell: Cell, step: int, factor: float, tolerance: float) -> list[str
 
 def number(value: float, doubt: float = 0.0) -> str:
     """4, 1/4, 65536, 0.75, 1.00001: as a person would write a factor that is known to ``doubt``."""
+    if not isfinite(value):
+        return str(value)
     size = max(abs(value), 1e-300)
     close = max(doubt, 1e-7 * size)
     whole = round(value)

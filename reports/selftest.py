@@ -66,6 +66,7 @@ class Scores:
     alarms: list[str] = field(default_factory=list)
     nearest: dict[str, float] = field(default_factory=dict)  # framework -> largest figure / bound of a clean gradient
     weights: float = 0.0  # largest error of an effective weight of a random fault, relative to its own doubt
+    study: list[str] = field(default_factory=list)  # what the margin of the tolerance must be
     repeated: tuple[int, int] = (0, 0)  # (cells run twice in different processes, those with the same figures)
 
     @property
@@ -98,6 +99,11 @@ def run(
                 with Pool(framework, confirm=False) as second:
                     _repeat(scores, bare, second, framework, passed, say)
             scores.versions.update(bare.versions or pool.versions)
+        if framework == "torch" and not fault:
+            say("torch: noise of other splits, orders and weights")
+            from truestep.reports import tolerance
+
+            scores.study = tolerance.study(random_cells("torch", min(120, max(1, clean)), seed + 5)).lines()
     return scores
 
 
@@ -305,6 +311,7 @@ def lines(scores: Scores) -> list[str]:
         out += ["", "Judged, by dtype: " + ", ".join(f"{n} {k}" for k, n in sorted(scores.dtypes.items())) + "."]
         out += ["The nearest that a clean gradient came to its bound: " + ", ".join(f"{u:.0%} ({f})" for f, u in scores.nearest.items()) + "."]
     out += [f"- false alarm or unknown bug: {alarm}" for alarm in scores.alarms]
+    out += ["", *scores.study] if scores.study else []
     if scores.repeated[0]:
         out += ["", f"**Repeatability**: {scores.repeated[1]} of {scores.repeated[0]} cells give the same figures and words, bit for bit, in other processes."]
     if scores.skipped:

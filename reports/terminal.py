@@ -77,6 +77,8 @@ def _known(verdict: Verdict) -> list[str]:
                 f"  {'documented choice' if advisory.by_design else 'known bug'}: {advisory.id}: {advisory.title} ({fixed})"
             ]
             lines.append(f"    {advisory.links[0]}")
+            if verdict.besides:
+                lines.append(f"    besides, and not explained by it: {', '.join(verdict.besides)}")
             if advisory.patch:
                 lines.append("    cure: upgrade, or pytest probes/ --patch, or truestep.patch() before training")
             return lines

@@ -90,6 +90,7 @@ class Verdict:
     checks: tuple[Check, ...] = ()
     diagnosis: Diagnosis | None = None
     advisory: str = ""
+    besides: tuple[str, ...] = ()  # kinds of the diagnosis that no known bug of this cell explains
     versions: Mapping[str, str] = field(default_factory=dict)
     stand_ins: tuple[str, ...] = ()
     patches: tuple[str, ...] = ()
@@ -114,6 +115,6 @@ class Verdict:
         data["checks"] = tuple(Check(**c) for c in data.get("checks", ()))
         if data.get("diagnosis"):
             data["diagnosis"] = Diagnosis.from_json(data["diagnosis"])
-        for name in ("stand_ins", "patches"):
+        for name in ("stand_ins", "patches", "besides"):
             data[name] = tuple(data.get(name, ()))
         return cls(**data)

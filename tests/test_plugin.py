@@ -47,7 +47,7 @@ def test_one_cell_its_table_and_its_results_file(needs_deepspeed: None, tmp_path
 
 
 def test_a_red_cell_fails_with_question_figure_weights_and_reproduction(needs_deepspeed: None) -> None:
-    done = run("probes", "--cell", WORD, "--truestep-setup", "faults:offload_drops_the_second_micro_batch")
+    done = run("probes", "--cell", WORD, "--truestep-setup", "truestep.fixtures.faults.deepspeed:offload_drops_the_second_micro_batch")
     assert done.returncode == 1
     text = done.stdout
     assert "Keeping the optimizer's state on the CPU must not change the step." in text
@@ -60,7 +60,7 @@ def test_a_red_cell_fails_with_question_figure_weights_and_reproduction(needs_de
 
 def test_keyword_selection_and_stopping_at_the_first_failure(needs_deepspeed: None) -> None:
     done = run("probes/test_offload.py", "-k", "mlp-W1-K4-stage:1-offload_optimizer:cpu or mlp-W1-K8-stage:1-offload_optimizer:cpu",
-               "-x", "--truestep-setup", "faults:offload_drops_the_second_micro_batch")  # fmt: skip
+               "-x", "--truestep-setup", "truestep.fixtures.faults.deepspeed:offload_drops_the_second_micro_batch")  # fmt: skip
     assert done.returncode == 1
     assert "1 failed" in done.stdout
     assert "stopping after 1 failures" in done.stdout

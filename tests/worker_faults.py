@@ -37,13 +37,15 @@ def rank_one_dies_in_one_cell() -> None:
 
 def leak_state_after_some_cells() -> None:
     """From the fifth cell on every gradient of this process is a little off, as after a leaked hook."""
-    seen = []
+    seen: list[Any] = []
+    leaked: list[Any] = []
 
     def act(cell: Any) -> None:
         seen.append(cell)
         if len(seen) == 5:
-            from faults import everything_is_one_percent_off
+            from truestep.fixtures.faults.deepspeed import everything_is_one_percent_off
 
-            everything_is_one_percent_off()
+            leaked.append(everything_is_one_percent_off())
+            leaked[-1].__enter__()
 
     _before(act)

@@ -1,6 +1,7 @@
 """bf16 without ZeRO partitioning: an optimizer wrapper meant for fp16 takes steps with old gradients, or none.
 
-Not reported upstream as far as is known. From 0.17.6 on, bf16 at stage 0 (and at stage 1 with fp32 accumulation,
+https://github.com/deepspeedai/DeepSpeed/issues/7837 (the report), https://github.com/deepspeedai/DeepSpeed/pull/7839 (the
+fix, in 0.18.6) and https://github.com/deepspeedai/DeepSpeed/pull/7786 (checkpoints). From 0.17.6 on, bf16 at stage 0 (and at stage 1 with fp32 accumulation,
 up to 0.18.4) is given ``FP16_UnfusedOptimizer`` with a loss scale of 65536, as fp16 is.
 
 - At stage 0 the gradients of a step are not cleared: every step has those of all earlier steps in it.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from ..advisory import Advisory
 
+_FIX = "https://github.com/deepspeedai/DeepSpeed/pull/7839"
 _LINK = "https://github.com/deepspeedai/DeepSpeed/blob/v0.18.3/deepspeed/runtime/fp16/unfused_optimizer.py"
 
 STALE = Advisory(
@@ -22,8 +24,8 @@ STALE = Advisory(
     title="bf16 at stage 0 keeps the gradients of all earlier steps",
     affected=(("0.17.6", "0.18.6"),),
     trigger=({"stage": (0,), "dtype": ("bf16",), "steps": {"min": 2}},),
-    signature=("stale", "unexplained"),
-    links=(_LINK,),
+    signature=("stale", "unexplained", "norm"),
+    links=(_FIX, _LINK),
     cell="deepspeed-mlp-W1-K1x3-dtype:bf16",
     measured={
         # W = 1, one linear layer: error of the fp32 master's update in the second and third step.
@@ -42,8 +44,8 @@ DIVIDED = Advisory(
     title="bf16 at stage 0 divides the update by a loss scale of 65536 that was never applied",
     affected=(("0.18.3", "0.18.6"),),
     trigger=({"stage": (0,), "dtype": ("bf16",)},),
-    signature=("scaled", "dropped"),
-    links=(_LINK,),
+    signature=("scaled", "dropped", "norm"),
+    links=(_FIX, _LINK),
     cell="deepspeed-mlp-W1-K1-dtype:bf16",
     measured={
         "deepspeed-mlp-W1-K1x3-dtype:bf16 [0.18.3]": 1.0,
@@ -60,7 +62,7 @@ DIVIDED_STAGE_1 = Advisory(
     affected=(("0.18.3", "0.18.5"),),
     trigger=({"stage": (1,), "dtype": ("bf16",), "grad_accum_dtype": ("fp32",), "offload_optimizer": ("none",)},),
     signature=("scaled", "dropped"),
-    links=(_LINK,),
+    links=(_FIX, _LINK),
     cell="deepspeed-mlp-W1-K4-stage:1-dtype:bf16-grad_accum_dtype:fp32",
     measured={
         "deepspeed-mlp-W1-K4x3-stage:1-dtype:bf16-grad_accum_dtype:fp32 [0.18.2]": 0.006,
@@ -71,4 +73,16 @@ DIVIDED_STAGE_1 = Advisory(
     details="The update is 1/65536 of what it should be; the reported norm is right.",
 )
 
-ADVISORY = (STALE, DIVIDED, DIVIDED_STAGE_1)
+CHECKPOINT = Advisory(
+    id="deepspeed-7786",
+    framework="deepspeed",
+    title="bf16 at stage 0: a checkpoint restores neither the optimizer's state nor its master weights",
+    affected=(("0.17.6", "0.18.5"),),
+    trigger=({"stage": (0,), "dtype": ("bf16",), "checkpoint": ("reload",)},),
+    signature=("reload", "stale", "moments", "update"),
+    links=("https://github.com/deepspeedai/DeepSpeed/pull/7786",),
+    cell="deepspeed-mlp-W1-K2x3-dtype:bf16-checkpoint:reload",
+    details="On 0.17.6 saving fails loudly. Seen on 0.18.2 and 0.18.4; 0.17.5 and 0.18.5 restore both.",
+)
+
+ADVISORY = (STALE, DIVIDED, DIVIDED_STAGE_1, CHECKPOINT)

@@ -28,7 +28,7 @@ ADVISORY = Advisory(
             "world_size": {"min": 2},
         },
     ),
-    signature=("unreduced",),
+    signature=("unreduced", "norm"),
     links=("https://github.com/deepspeedai/DeepSpeed/pull/7985",),
     cell="deepspeed-mlp-W2-K4-stage:1-dtype:bf16-grad_accum_dtype:fp32",
     patch="deepspeed-7985",

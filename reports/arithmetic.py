@@ -22,12 +22,21 @@ COUNTS = 64  # step counts that are tried for a wrong bias correction
 Tensors = Mapping[str, Tensor]
 
 
-def describe(cell: Cell, trace: StepTrace, check: Check, settings: Any) -> Diagnosis:
-    """The kind is the check that is red; the words say how far what was seen is from what was asked for."""
+def describe(cell: Cell, trace: StepTrace, check: Check, settings: Any, wrong_moments: bool = False) -> Diagnosis:
+    """The kind is the check that is red; the words say how far what was seen is from what was asked for.
+
+    ``wrong_moments``: the moments of this step are wrong too, so that nothing can be read off its update.
+    """
     say = {"update": _update, "moments": _moments, "weights": _weights}.get(check.name)
-    seen = (*trace.grad_consumed.values(), *trace.master_after.values(), *(t for m in trace.moments_after.values() for t in m.values()))
+    seen = (
+        *trace.grad_consumed.values(),
+        *trace.master_after.values(),
+        *(t for m in trace.moments_after.values() for t in m.values()),
+    )
     if not all(bool(torch.isfinite(t).all()) for t in seen):
         words = "numbers that are not finite"
+    elif wrong_moments and check.name == "update":
+        words = "the update is not what the settings asked for make of these moments"
     else:
         words = say(cell, trace, settings) if say and trace.grad_consumed else _report(cell, trace, check, settings)
     where = (check.where,) if check.where else ()
@@ -58,6 +67,11 @@ def _update(cell: Cell, trace: StepTrace, settings: Any) -> str:
         rate, decay, left = _fit(trace, moved, _direction(trace, asked, due), lr)
     else:
         rate, decay, left = _fit(trace, moved, trace.moments_after["momentum_buffer"], lr)
+        ahead = {n: g + asked["momentum"] * trace.moments_after["momentum_buffer"][n] for n, g in trace.grad_consumed.items()}
+        nesterov, _, rest = _fit(trace, moved, ahead, lr)
+        if abs(nesterov - 1) < CLOSE and rest < CLOSE and (abs(rate - 1) > CLOSE or left > CLOSE):
+            plain = f" (or an update x {patterns.number(rate)}: in the first step both look alike)" if left < CLOSE else ""
+            return f"the update is that of Nesterov momentum, which nobody asked for{plain}"
     wrong = {n: d for n, d in decay.items() if abs(d - decays[n]) > max(0.02 * asked.get("weight_decay", 0.0), 1e-4)}
     said = (
         []

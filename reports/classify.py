@@ -15,9 +15,8 @@ from torch import Tensor
 from truestep.fixtures import batches, objectives
 from truestep.fixtures.cell import Cell
 from truestep.reports import patterns
+from truestep.reports.compare import USUAL
 from truestep.reports.effective import TOO_ALIKE, Columns
-
-ROUND = (1.0, 0.5, 0.1, 0.25, 2.0, 5.0, 10.0)  # norms that frameworks clip to by default
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def classify(reading: Reading) -> Named:
             f"weights known to {worst:.1g} only",
         )
     should = reading.columns.right > 0
-    tolerance = (2 * reading.doubt).clamp(min=1e-6)
+    tolerance = (2 * reading.doubt).clamp(min=1e-6 * float(reading.weights.abs().max()))
     kinds: list[str] = []
     said: list[str] = []
     misplaced = ~should & (reading.weights.abs() > tolerance.clamp(min=1e-3))
@@ -119,7 +118,7 @@ def _weights_of_units(reading: Reading, should: Tensor, tolerance: Tensor, renor
         return Named(("clipped",), (own,))
     best: tuple[int, Named] | None = None
     for rank, (words, ratio) in enumerate(_ratios(reading, index)):
-        match = _match(reading, index, weights / ratio, tol / ratio.abs(), zero, words, renormalised)
+        match = _match(reading, index, ratio, weights / ratio, tol / ratio.abs(), zero, words, renormalised)
         if match is not None and (best is None or match[0] + rank / 100 < best[0]):
             best = (match[0], match[1])
             if match[0] == 0:
@@ -154,7 +153,14 @@ def _ratios(reading: Reading, index: Sequence[int]) -> list[tuple[str, Tensor]]:
 
 
 def _match(
-    reading: Reading, index: Sequence[int], quotient: Tensor, tol: Tensor, zero: Tensor, words: str, renormalised: bool
+    reading: Reading,
+    index: Sequence[int],
+    ratio: Tensor,
+    quotient: Tensor,
+    tol: Tensor,
+    zero: Tensor,
+    words: str,
+    renormalised: bool,
 ) -> tuple[int, Named] | None:
     """(cost, naming) if the units that are there have one weight, or twice it; the cheapest naming wins."""
     live = quotient[~zero]
@@ -173,7 +179,10 @@ def _match(
         return None
     plain = abs(factor - 1) <= max(precision, 1e-9)
     names = [] if plain else patterns.names_of(reading.cell, reading.step, factor, max(precision, 1e-6))
-    if not plain and not names and (words or bool(twice.any()) or (bool(zero.any()) and len(live) < 2)) and not renormalised:
+    renormalised = renormalised and factor > 0
+    clipped = _factor(reading, factor, 0.0, (), ("?",))[0] == "clipped"
+    loose = words or bool(twice.any()) or (bool(zero.any()) and len(live) < 2)
+    if not plain and not names and loose and not (renormalised or clipped):
         return None  # too many free numbers for a name
     kinds: list[str] = []
     said: list[str] = []
@@ -181,9 +190,8 @@ def _match(
     if words:
         kinds.append("re-weighted")
         said.append(words)
-        distinct = len({round(v, 6) for v in (live / live[0]).tolist()})
-        if len(live) == 2 or distinct < 1:
-            sure, why = "likely", "only two weights speak for this weighting"
+        if len({round(v, 6) for v in ratio[~zero].tolist()}) <= 2:
+            sure, why = "likely", "only two different weights speak for this weighting"
     if bool(zero.any()):
         kinds.append("dropped")
         said.append(_have_no_weight(reading, index, zero))
@@ -191,9 +199,11 @@ def _match(
         kinds.append("double-counted")
         doubled = torch.zeros_like(zero)
         doubled[torch.nonzero(~zero).flatten()[twice]] = True
-        said.append(f"{_units(reading, index, doubled)} {'is' if int(doubled.sum()) == 1 else 'are'} counted twice")
+        named = _units(reading, index, doubled)
+        many = named.startswith(plural(reading.columns.unit)) or " and " in named
+        said.append(f"{named} {'are' if many else 'is'} counted twice")
     if not plain and not renormalised:
-        kind, text = _factor(reading, factor, precision * abs(factor), names, whole=not kinds)
+        kind, text = _factor(reading, factor, precision * abs(factor), names, kinds)
         kinds.append(kind)
         said.append(text)
         if len(names) > 1:
@@ -202,23 +212,23 @@ def _match(
     return cost, Named(tuple(kinds), tuple(said), sure, why)
 
 
-def _factor(reading: Reading, factor: float, doubt: float, names: Sequence[str], whole: bool) -> tuple[str, str]:
-    everything = "everything" if whole else "the rest"
+def _factor(reading: Reading, factor: float, doubt: float, names: Sequence[str], kinds: Sequence[str]) -> tuple[str, str]:
+    whole = not kinds
+    everything = "the rest" if {"dropped", "double-counted"} & set(kinds) else "everything"
     value = patterns.number(factor, doubt)
     limit = reading.limit
-    if whole and limit is not None:
-        asked = min(1.0, limit / (reading.whole + 1e-6))
-        if asked < 1 and abs(reading.norm / reading.whole - 1) < 1e-4:
-            return "clipped", f"the gradient was not clipped: norm {reading.norm:.4g} where {limit:g} was asked for"
-        if asked < 1 or abs(reading.norm / limit - 1) < 1e-4:
-            return (
-                "clipped",
-                f"clipping gave norm {reading.norm:.4g} where {min(limit, reading.whole):.4g} was asked for: everything x {value}",
-            )
-    if whole and factor < 1 and limit is None:
-        for norm in ROUND:
+    asked = 1.0 if limit is None else min(1.0, limit / (reading.whole + 1e-6))
+    if asked < 1 and abs(factor * asked - 1) < 1e-4:
+        return "clipped", f"the gradient was not clipped: norm {reading.norm:.4g} where {limit:g} was asked for"
+    if whole and limit is not None and (asked < 1 or abs(reading.norm / limit - 1) < 1e-4):
+        return (
+            "clipped",
+            f"clipping gave norm {reading.norm:.4g} where {min(limit, reading.whole):.4g} was asked for: everything x {value}",
+        )
+    if 0 < factor < 1 and limit is None:
+        for norm in USUAL:
             if abs(reading.norm / norm - 1) < 1e-5:
-                return "clipped", f"the gradient was clipped to norm {norm:g} though nobody asked (everything x {value})"
+                return "clipped", f"the gradient was clipped to norm {norm:g} though nobody asked ({everything} x {value})"
     if reading.norm == 0:
         return "dropped", "the gradient is zero"
     called = f" ({' or '.join(names)})" if names else ""
@@ -276,7 +286,8 @@ def _one_rank(reading: Reading, index: Sequence[int], zero: Tensor) -> str:
         if 0 < len(absent) < ranks and heavy and (reading.ranks_differ or abs(heavy[0] - ranks) < 0.1):
             lonely.append(k + 1)
     if lonely and len(lonely) == len({j for (_, j), z in zip(at, zero, strict=True) if bool(z)}):
-        return f"micro-batch {_list(lonely)} was not reduced over ranks: only one rank's samples count"
+        those = f"micro-batch {lonely[0]} was" if len(lonely) == 1 else f"micro-batches {_list(lonely)} were"
+        return f"{those} not reduced over ranks: only one rank's samples count"
     return ""
 
 
@@ -291,8 +302,9 @@ def plural(unit: str) -> str:
 def _have_no_weight(reading: Reading, index: Sequence[int], zero: Tensor) -> str:
     if reading.columns.unit in ("token", "position"):
         return _tokens(reading, index, zero)
-    many = len({reading.columns.places[i][-1] for i, z in zip(index, zero, strict=True) if bool(z)}) > 1
-    return f"{_units(reading, index, zero)} {'have' if many else 'has'} weight 0"
+    named = _units(reading, index, zero)
+    many = named.startswith(plural(reading.columns.unit)) or " and " in named
+    return f"{named} {'have' if many else 'has'} weight 0"
 
 
 def _units(reading: Reading, index: Sequence[int], chosen: Tensor) -> str:
@@ -306,11 +318,16 @@ def _units(reading: Reading, index: Sequence[int], chosen: Tensor) -> str:
     if unit == "sample":
         return f"{noun} {_list(numbers)} of {len(reading.columns.places)}"
     ranks, window = cell.split.world_size, cell.split.windows[reading.step]
-    where = ""
-    if ranks > 1:
-        mine = {p[0] for p in places}
-        where = f" on {ranks} ranks" if len(mine) == ranks else f" on rank {_list(sorted(mine))}"
-    return f"{noun} {_list(numbers)} of {window}{where}"
+    if ranks == 1:
+        return f"{noun} {_list(numbers)} of {window}"
+    mine = sorted({p[0] for p in places})
+    if len(places) == len(mine) * len(numbers):  # the same ones on each of these ranks
+        return f"{noun} {_list(numbers)} of {window} on " + (f"{ranks} ranks" if len(mine) == ranks else f"rank {_list(mine)}")
+    each = [sorted(k + 1 for r, k in places if r == rank) for rank in mine]
+    return " and ".join(
+        f"{unit if len(some) == 1 else plural(unit)} {_list(some)} of {window} on rank {rank}"
+        for rank, some in zip(mine, each, strict=True)
+    )
 
 
 def _tokens(reading: Reading, index: Sequence[int], zero: Tensor) -> str:

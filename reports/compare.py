@@ -30,6 +30,7 @@ from truestep.reports.verdict import SENSITIVITY, Check
 MARGIN = 2.5  # between the noise measured over a few orders and the bound: `truestep selftest` measures what it must be
 UNIT = {"fp32": 2.0**-24, "bf16": 2.0**-9, "fp16": 2.0**-12}  # fp32: unit roundoff; half: its root mean square, rounded up
 FLOOR = 2.0**-10  # a parameter's error is relative to its own norm, at least this share of the whole
+USUAL = (1.0, 0.5, 0.1, 0.25, 2.0, 5.0, 10.0)  # norms that frameworks clip to by default
 TINY = 1e-12  # the same for optimizer state, whose parameters may be very unlike in size
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 WHOLE = ""  # the name under which the figures of all parameters together stand
@@ -173,7 +174,7 @@ def _expected(cell: Cell, step: int, weights: _Weights) -> Expected:
     if name == "fp32":
         noise = _noise(cell, step)
         bound = bounds(noise)
-        return Expected(right.loss, (right.grads,), noise, bound, max(bound.values()), 0.0, 0.0)
+        return Expected(right.loss, (right.grads,), noise, bound, bound[WHOLE], 0.0, 0.0)
     micro = reference.micro_gradients(cell, step, weights.tensors, dtype)
     window = range(cell.split.windows[step])
     sums = [
@@ -184,11 +185,10 @@ def _expected(cell: Cell, step: int, weights: _Weights) -> Expected:
         reference.exact_sum(reference.reduced(reference.by_rank(micro), dtype)),
     ]
     model = distance(sums[0], right.grads)[0]
-    # The loss is evaluated by the model in its dtype: its own rounding is all that may be seen.
     # A norm may be taken of any of these sums, before or after it was rounded: they differ among themselves.
     spread = max(abs(oracle.norm(s) / oracle.norm(sums[0]) - 1) for s in sums)
     noise = {WHOLE: UNIT[name]}
-    return Expected(right.loss, tuple(sums), noise, {WHOLE: 1.25 * UNIT[name]}, max(model, 4 * UNIT[name]), model, spread)
+    return Expected(right.loss, tuple(sums), noise, {WHOLE: 1.25 * UNIT[name]}, 1.25 * UNIT[name], model, spread)
 
 
 def compare(cell: Cell, traces: list[StepTrace], settings: Any, limit: float | None) -> Iterator[Check]:
@@ -212,9 +212,7 @@ def compare(cell: Cell, traces: list[StepTrace], settings: Any, limit: float | N
         if trace.grad_consumed:
             gradient, nearest = gradient_check(cell, trace, wanted, settings, limit)
             yield gradient
-        scale = max(abs(wanted.loss), 1e-3)
-        noise = max(wanted.noise.values())
-        yield Check("loss", step, abs(trace.loss - wanted.loss) / scale, wanted.loss_bound, noise)
+        yield _loss(cell, trace, wanted)
         if trace.grad_norm is not None and (norm := _norm(cell, trace, wanted, settings, limit, nearest, gradient)):
             yield norm
         if trace.grad_consumed:
@@ -246,7 +244,7 @@ def _nearest(
     name: str, cell: Cell, trace: StepTrace, wanted: Expected, settings: Any, seen: Tensors, right: Any, more: Noise
 ) -> tuple[Check, int]:
     checks = [held(name, trace.step, seen, r, wanted.bound, wanted.noise, more) for r in right]
-    index = min(range(len(checks)), key=lambda i: checks[i].figure)
+    index = min(range(len(checks)), key=lambda i: checks[i].figure / max(checks[i].bound, 1e-300))
     check = checks[index]
     if check.red:  # before anything is accused, rounding is looked at once more
         noise, bound = _second_look(cell, trace, wanted, settings)
@@ -271,6 +269,18 @@ def _second_look(cell: Cell, trace: StepTrace, wanted: Expected, settings: Any) 
     return wanted.noise, {WHOLE: wider}
 
 
+def _loss(cell: Cell, trace: StepTrace, wanted: Expected) -> Check:
+    """The loss that was optimised. In half precision a plain loop's own distance is looked at before it is accused."""
+    scale, bound = max(abs(wanted.loss), 1e-3), wanted.loss_bound
+    figure, noise = abs(trace.loss - wanted.loss) / scale, wanted.noise[WHOLE]
+    if not figure <= bound:
+        dtype = DTYPES[cell.knob("dtype")]
+        plain = reference.loss(cell_without_framework(cell), trace.step, trace.weights_before, dtype)
+        noise = max(noise, abs(plain - wanted.loss) / scale)
+        bound = max(bound, MARGIN * noise)
+    return Check("loss", trace.step, figure, bound, noise, "", bound)
+
+
 def tolerance(cell: Cell, trace: StepTrace, wanted: Expected, settings: Any) -> Noise:
     """What rounding may explain of the gradient consumed, at the most, by parameter and of the WHOLE."""
     _, bound = _second_look(cell, trace, wanted, settings)
@@ -282,7 +292,7 @@ def _norm(
 ) -> Check | None:
     """The norm reported against that of the right gradient; where the gradient is wrong an honest norm is its own.
 
-    None where the gradient is wrong and was clipped: what was clipped is then not known.
+    None where the gradient is wrong and was clipped (asked for or not): what was clipped is then not known.
     """
     step, norm, reported = trace.step, oracle.norm(nearest), trace.grad_norm or 0.0
     bound = wanted.bound[WHOLE] + wanted.spread
@@ -292,10 +302,10 @@ def _norm(
         bound = max(bound, wider[WHOLE] + wanted.spread)
     if not figure <= bound and gradient is not None and gradient.red:
         own = oracle.norm(trace.grad_consumed)
-        if limit is not None and norm > limit:
+        if (limit is not None and norm > limit) or any(abs(own / n - 1) < 1e-5 for n in USUAL):
             return None
-        if own and abs(reported - own) / own <= bound:
-            figure = abs(reported - own) / own
+        if abs(reported - own) <= bound * own:
+            figure = abs(reported - own) / own if own else 0.0
     return Check("norm", step, figure, bound, wanted.noise[WHOLE])
 
 
@@ -324,7 +334,7 @@ def _arithmetic(cell: Cell, trace: StepTrace, settings: Any) -> Iterator[Check]:
 
     The learning rate is the one that was asked for, never the one that the framework reports. The
     weights are float32 numbers and an update is seen no better than a rounding of the result, so its
-    error is relative to the weights: eight roundings (the formula has no more) are the bound. The second
+    error is relative to the weights: four roundings (decay, product, quotient, sum) are the bound. The second
     moment is a square of what was read out of the first, so it carries that reading's error twice.
     """
     asked = settings.SGD if "momentum_buffer" in trace.moments_before else settings.ADAM
@@ -351,23 +361,24 @@ def _arithmetic(cell: Cell, trace: StepTrace, settings: Any) -> Iterator[Check]:
     parts = {n: float(kept * before[key][n].norm() + taken * g.norm()) for n, g in trace.grad_consumed.items()}
     bound = {n: 4 * unit * part / max(float(first[n].norm()), 1e-30) for n, part in parts.items()}
     bound[WHOLE] = 4 * unit * sum(p * p for p in parts.values()) ** 0.5 / max(oracle.norm(first), 1e-30)
-    yield held("moments", trace.step, after[key], first, bound, {WHOLE: unit}, {}, TINY)
-    yield held("update", trace.step, trace.master_after, wanted, {WHOLE: 8 * unit}, {WHOLE: unit}, {})
+    if not trace.consumed_from.startswith(key):  # else the gradient was solved from this very moment
+        yield held("moments", trace.step, after[key], first, bound, {WHOLE: unit}, {}, TINY)
+    yield held("update", trace.step, trace.master_after, wanted, {WHOLE: 4 * unit}, {WHOLE: unit}, {})
 
 
 def _cast(cell: Cell, trace: StepTrace) -> Check:
     """The weights that forward will use are the master copy rounded to the model's dtype, exactly."""
     dtype = DTYPES[cell.facts().get("dtype", "fp32")]
     rounded = {n: m.to(torch.float32).to(dtype).double() for n, m in trace.master_after.items()}
-    figure, where = distance(trace.weights_after, rounded)
-    return Check("weights", trace.step, figure, 0.0, 0.0, where)
+    figure, where = max(distance(trace.weights_after, rounded), (trace.frozen_moved, "what does not train"))
+    return Check("weights", trace.step, figure, 0.0, 0.0, where if figure else "")
 
 
 def blind(cell: Cell, checks: list[Check]) -> str | None:
     """Why a clean comparison proves nothing here, or None: the bound is too wide to see a real error."""
     dtype = cell.facts().get("dtype", "fp32")
     limit = SENSITIVITY[dtype] / 3
-    widest = max((c.widest for c in checks if c.name in ("gradient", "moments")), default=0.0)
+    widest = max((c.widest for c in checks if c.name in ("gradient", "moments", "loss")), default=0.0)
     if widest > limit:
         return f"cannot tell: the tolerance {widest:.1e} is wider than a third of the error to be caught ({limit:.1e})"
     return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from truestep.reports import classify, compare, effective, patterns
 from truestep.reports.classify import Named, Reading
 from truestep.reports.verdict import Diagnosis
 
+NOT_FINITE = "the gradient is not finite"
 SLACK = 2.0  # a residual up to this multiple of the bound is rounding
 HALF = 2e-2  # what two models in half precision, run in different shapes, may differ by (FACTS: 0.3 to 2 %)
 
@@ -43,7 +45,7 @@ class Question:
 
     @property
     def half(self) -> bool:
-        return self.cell.facts().get("dtype", "fp32") != "fp32"
+        return bool(self.cell.facts().get("dtype", "fp32") != "fp32")
 
     @property
     def dtype(self) -> torch.dtype:
@@ -67,12 +69,20 @@ def diagnose(question: Question, detail: bool = False) -> Diagnosis:
     cell, trace = question.cell, question.trace
     gradient = effective.flatten(cell, trace.grad_consumed)
     if not bool(torch.isfinite(gradient).all()):
-        return Diagnosis(("unexplained",), "the gradient is not finite")
+        return Diagnosis(("unexplained",), NOT_FINITE, sure="certain")
     if float(gradient.norm()) == 0.0:
         return Diagnosis(("dropped",), "every micro-batch has weight 0: the gradient is zero", sure="certain")
     extra: dict[str, Tensor] | None = None
     doubtful: Diagnosis | None = None
-    for unit, wider in (("micro-batch", 0), ("micro-batch", 1), ("sample", 0), ("token", 0), ("position", 0), ("sample", 1), ("position", 1)):
+    for unit, wider in (
+        ("micro-batch", 0),
+        ("micro-batch", 1),
+        ("sample", 0),
+        ("token", 0),
+        ("position", 0),
+        ("sample", 1),
+        ("position", 1),
+    ):
         if wider and extra is None:
             extra = _others(question)
         answer = _weigh(question, gradient, unit, extra if wider and extra else {})
@@ -111,9 +121,12 @@ def _weigh(question: Question, gradient: Tensor, unit: str, extra: Mapping[str, 
     reading = Reading(cell, trace.step, columns, weights, doubt, norm, question.whole, question.limit, trace.ranks_differ > 0)
     named = _only_others(reading, found) or classify.classify(reading)
     for label, weight in found.items():
-        kind, words = OTHERS[label]
-        unsure = float(fit.others_doubt.max()) / question.asked
-        text = f"{words} with weight {patterns.number(weight / question.asked, unsure)}"
+        kind, words = OTHERS[label.partition("+")[0]]
+        unsure = float(fit.others_doubt.max())
+        replaced = not named.kinds  # then the column stands as it was consumed; else what was clipped since is not known
+        text = f"{words} with weight {patterns.number(weight, unsure)}" if replaced or question.asked == 1 else words
+        if label.endswith("+momentum"):
+            text += ", or the optimizer's old momentum (here one is a multiple of the other)"
         if abs(weight + _lost(question, extra[label])) <= 3 * max(unsure, 1e-6):
             text = "the optimizer's momentum was lost before this step"
         named = replace(named, kinds=tuple(dict.fromkeys((*named.kinds, kind))), said=(*named.said, text))
@@ -146,8 +159,8 @@ def _shown(diagnosis: Diagnosis, unit: str, columns: effective.Columns, weights:
         return replace(diagnosis, weights=rows)
     if unit == "sample":
         return replace(diagnosis, samples=tuple(values))
-    rows, length = columns.tokens.shape[1:]
-    table = [[None] * length for _ in range(rows)]
+    samples, length = columns.tokens.shape[1:]
+    table: list[list[float | None]] = [[None] * length for _ in range(samples)]
     for (i, t), value in zip(columns.places, values, strict=True):
         table[i][t] = value
     return replace(diagnosis, tokens=tuple(map(tuple, table)))
@@ -194,9 +207,8 @@ def _others(question: Question) -> dict[str, Tensor]:
     share = objectives.weights_of(cell.objective)(batch.mask)
     for label, by in (("targets later", 1), ("targets earlier", -1)):
         moved = replace(batch, targets=batch.targets.roll(by, 1))
-        gradient = oracle.gradient(
-            compare.exact_model(cell), trace.weights_before, lambda m, b=moved: models.call(m, b, share, torch.float64)
-        )
+        loss = partial(models.call, batch=moved, weights=share, dtype=torch.float64)
+        gradient = oracle.gradient(compare.exact_model(cell), trace.weights_before, loss)
         found[label] = effective.flatten(cell, gradient.grads)
     return _independent({n: g for n, g in found.items() if float(g.norm()) > 0})
 
@@ -207,16 +219,26 @@ def _lost(question: Question, column: Tensor) -> float:
         if key in question.trace.moments_before:
             moment = effective.flatten(question.cell, question.trace.moments_before[key])
             share = float(moment @ column) / float(column @ column)
-            return question.kept * share if float((moment - share * column).norm()) <= 1e-3 * float(moment.norm()) else float("inf")
+            return (
+                question.kept * share
+                if float((moment - share * column).norm()) <= 1e-3 * float(moment.norm())
+                else float("inf")
+            )
     return float("inf")
 
 
 def _independent(columns: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without those that are a multiple of an earlier one (the momentum of the second step is its gradient)."""
+    """Without those that are a multiple of an earlier one (the momentum of the second step is its gradient): the
+    name says so, previous+momentum."""
     kept: dict[str, Tensor] = {}
     for name, column in columns.items():
-        if all(abs(float(column @ k)) < (1 - 1e-6) * float(column.norm() * k.norm()) for k in kept.values()):
+        twin = next(
+            (k for k, v in kept.items() if abs(float(column @ v)) >= (1 - 1e-6) * float(column.norm() * v.norm())), None
+        )
+        if twin is None:
             kept[name] = column
+        elif name == "momentum":
+            kept = {f"{k}+{name}" if k == twin else k: v for k, v in kept.items()}
     return kept
 
 
@@ -230,9 +252,12 @@ def _by_parameter(question: Question, gradient: Tensor) -> Diagnosis | None:
     names = reference.trained(cell)
     columns = effective.columns(cell, trace.step, trace.weights_before, question.dtype, "micro-batch")
     sizes = [trace.grad_consumed[n].numel() for n in names]
-    parts = dict(zip(names, columns.values.split(sizes, dim=1), strict=True))
+    parts = dict(zip(names, torch.split(columns.values, sizes, dim=1), strict=True))
     ranks, window = cell.split.world_size, cell.split.windows[trace.step]
-    right, gone, lonely, other = [], [], [], []
+    right: list[str] = []
+    gone: list[str] = []
+    lonely: list[str] = []
+    other: list[str] = []
     scaled: dict[str, float] = {}
     leaves = SLACK * question.rounding
     for name in names:
@@ -246,7 +271,9 @@ def _by_parameter(question: Question, gradient: Tensor) -> Diagnosis | None:
         noise = question.bound.get(name, question.rounding)
         if float((target - wanted).norm()) / size <= noise:
             right.append(name)
-        elif float(target.norm()) <= 1e-3 * size:
+        elif float(target.norm()) <= noise * size and left * size >= 0.1 * float(
+            target.norm()
+        ):  # next to nothing, of no direction
             gone.append(name)
         elif left <= max(leaves, noise * abs(factor)) and target.numel() > 3 and abs(factor - 1) > noise:
             scaled[name] = factor
@@ -265,8 +292,8 @@ def _by_parameter(question: Question, gradient: Tensor) -> Diagnosis | None:
         if gone:
             kinds.append("dropped")
             said.append(f"{_some(gone)}: every micro-batch has weight 0")
-        for factor in sorted(set(round(f, 7) for f in scaled.values())):
-            same = [n for n, f in scaled.items() if round(f, 7) == factor]
+        for factor in sorted({_rough(f) for f in scaled.values()}):
+            same = [n for n, f in scaled.items() if _rough(f) == factor]
             kinds.append("scaled")
             noisy = max(question.bound.get(n, question.rounding) for n in same)
             named = patterns.names_of(cell, trace.step, factor, 1e-5)
@@ -290,6 +317,11 @@ def _by_parameter(question: Question, gradient: Tensor) -> Diagnosis | None:
     return None
 
 
+def _rough(factor: float) -> float:
+    """To six digits: what float32 tells apart."""
+    return float(f"{factor:.6g}")
+
+
 def _rounded(question: Question) -> str:
     """The coarser dtype whose rounding the error looks like: relative errors of that size in every parameter."""
     errors = []
@@ -298,6 +330,8 @@ def _rounded(question: Question) -> str:
         if bool(live.any()):
             seen = question.trace.grad_consumed[name]
             errors.append(float(((seen - wanted)[live] / wanted[live]).abs().median()))
+    if not errors:
+        return ""
     low, high = min(errors), max(errors)
     for dtype, unit in (("bf16", 2.0**-8), ("fp16", 2.0**-11)):
         if unit / 16 <= low and high <= 2 * unit:

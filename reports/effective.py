@@ -65,6 +65,7 @@ def columns(cell: Cell, step: int, weights: Mapping[str, Tensor], dtype: torch.d
     share = objectives.weights_of(cell.objective)(batch.mask)
     ranks = batches.deal(cell.split, step)
     size, length = batch.mask.shape
+    places: list[tuple[int, ...]]
     if unit == "micro-batch":
         places = [(r, k) for r, rank in enumerate(ranks) for k in range(len(rank))]
         tokens = torch.zeros(len(places), size, length, dtype=torch.float64)

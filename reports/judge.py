@@ -51,19 +51,28 @@ def _explain(
         trace = next(t for t in traces if t.step == check.step)
         if check.name == "gradient":
             found.append((check.step, _diagnosis(cell, traces, trace, driver, limit, detail)))
+            if found[-1][1].words == diagnose.NOT_FINITE:
+                break  # all that comes after it is not finite either
         elif check.name not in seen:
             seen.add(check.name)
-            found.append((check.step, arithmetic.describe(cell, trace, check, driver)))
+            given = any(c.red and c.name == "moments" and c.step == check.step for c in checks)
+            found.append((check.step, arithmetic.describe(cell, trace, check, driver, wrong_moments=given)))
     found.sort(key=lambda f: f[1].kinds[0] in CHECKS)  # gradients first
     step, first = found[0]
+    told = {first.words}
     for other_step, other in found[1:]:
-        new = tuple(k for k in other.kinds if k not in first.kinds and k != "unexplained" and not IMPLIED.get(k, frozenset()) & set(first.kinds))
-        if new:
-            at = f"in step {other_step + 1}: " if other_step != step else ""
-            first = replace(first, kinds=(*first.kinds, *new), words=f"{first.words}; {at}{other.words}")
+        if other.words in told or IMPLIED.get(other.kinds[0], frozenset()) & set(first.kinds):
+            continue
+        told.add(other.words)
+        at = f"in step {other_step + 1}: " if other_step != step else ""
+        kinds = tuple(dict.fromkeys((*first.kinds, *other.kinds)))
+        sure = max(first.sure, other.sure, key=SURE.index)
+        first = replace(first, kinds=kinds, words=f"{first.words}; {at}{other.words}", sure=sure)
     return first
 
 
+#: from the firmest to the weakest
+SURE = ("", "certain", "likely", "cannot tell")
 CHECKS = frozenset(("initial", "loss", "norm", "lr", "moments", "update", "weights", "ranks", "reload", "reading"))
 #: what follows from a diagnosis is not told again
 IMPLIED = {"ranks": frozenset({"unreduced"})}

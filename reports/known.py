@@ -20,7 +20,7 @@ def explain(verdict: Verdict, cell: Cell, version: str) -> Verdict:
     """Attach the advisory whose trigger and signature fit; a documented choice becomes ``by-design``."""
     if verdict.verdict != WRONG:
         return verdict
-    kinds = set(verdict.diagnosis.kinds) if verdict.diagnosis else {verdict.checks and _red(verdict)}
+    kinds = set(verdict.diagnosis.kinds) if verdict.diagnosis else {_red(verdict)}
     # what a patch that is applied cures cannot be the explanation
     applied = {line.split()[1].rstrip(":") for line in verdict.patches if line.startswith("applied")}
     foreseen = [a for a in predicted(cell, version) if a.patch not in applied]

@@ -39,7 +39,9 @@ def _of_samples(diagnosis: Diagnosis) -> list[str]:
     if not diagnosis.samples:
         return []
     text = " ".join(short(w) for w in diagnosis.samples)
-    return textwrap.wrap(f"effective weights of the samples, 1 is right: {text}", 110, initial_indent="  ", subsequent_indent="    ")
+    return textwrap.wrap(
+        f"effective weights of the samples, 1 is right: {text}", 110, initial_indent="  ", subsequent_indent="    "
+    )
 
 
 def _of_tokens(diagnosis: Diagnosis) -> list[str]:

@@ -14,6 +14,7 @@ import torch
 from truestep.fixtures import models
 from truestep.fixtures.cell import Cell
 from truestep.reports import compare
+from truestep.reports.verdict import SENSITIVITY
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def study(cells: Iterable[Cell]) -> Study:
         runs.append(compare.noise_at(bare, 0, {n: (start[n] + later[n]).float().double() / 2 for n in start}))
         for run in runs:
             ratios += [run[n] / made[n] for n in made if n != compare.WHOLE and n in run]
-        limit = compare.SENSITIVITY["fp32"] / 3
+        limit = SENSITIVITY["fp32"] / 3
         wide += sum(b * compare.MARGIN > limit for b in made.values())
         bounds += len(made)
         count += 1

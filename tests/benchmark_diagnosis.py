@@ -34,7 +34,9 @@ def main(repeats: int) -> None:
                 times.append(time.perf_counter() - began)
             assert fit is not None
             count = len(columns.places)
-            print(f"{text}: {count:>2} weights, one per {unit:<12} {statistics.median(times[2:]) * 1e3:6.1f} ms, condition {fit.condition:.3g}")
+            print(
+                f"{text}: {count:>2} weights, one per {unit:<12} {statistics.median(times[2:]) * 1e3:6.1f} ms, condition {fit.condition:.3g}"
+            )
 
 
 if __name__ == "__main__":

@@ -47,7 +47,9 @@ def test_one_cell_its_table_and_its_results_file(needs_deepspeed: None, tmp_path
 
 
 def test_a_red_cell_fails_with_question_figure_weights_and_reproduction(needs_deepspeed: None) -> None:
-    done = run("probes", "--cell", WORD, "--truestep-setup", "truestep.fixtures.faults.deepspeed:offload_drops_the_second_micro_batch")
+    done = run(
+        "probes", "--cell", WORD, "--truestep-setup", "truestep.fixtures.faults.deepspeed:offload_drops_the_second_micro_batch"
+    )
     assert done.returncode == 1
     text = done.stdout
     assert "Keeping the optimizer's state on the CPU must not change the step." in text

@@ -66,7 +66,9 @@ def test_the_oracle_does_not_care_about_order_and_padding(data: st.DataObject, m
     def wider(t: Tensor) -> Tensor:
         return torch.cat([t[order], torch.zeros_like(t[order][:, :1]).repeat_interleave(more, 1)], 1)
 
-    moved = replace(batch, inputs=wider(batch.inputs), targets=wider(batch.targets), mask=wider(batch.mask), flags=batch.flags[order])
+    moved = replace(
+        batch, inputs=wider(batch.inputs), targets=wider(batch.targets), mask=wider(batch.mask), flags=batch.flags[order]
+    )
     same(gradient(model, batch, weights), gradient(model, moved, objectives.weights_of("token_mean")(moved.mask)))
 
 
@@ -89,7 +91,9 @@ def test_drawn_cells_are_possible_and_can_be_written_down(cell: Cell) -> None:
 
 
 def test_pinned_knobs_stay_and_impossible_ones_are_refused() -> None:
-    cell = strategies.repaired("deepspeed", {"stage": "0", "offload_optimizer": "cpu", "windows": (2,)}, {"offload_optimizer": "cpu"})
+    cell = strategies.repaired(
+        "deepspeed", {"stage": "0", "offload_optimizer": "cpu", "windows": (2,)}, {"offload_optimizer": "cpu"}
+    )
     assert cell.knob("offload_optimizer") == "cpu" and cell.knob("stage") != "0"
     with pytest.raises(ValueError, match="offers no cell"):
         strategies.repaired("deepspeed", {"stage": "0", "offload_optimizer": "cpu"}, {"stage": "0", "offload_optimizer": "cpu"})
@@ -188,4 +192,12 @@ def test_a_hunt_draws_the_same_cells_for_the_same_seed() -> None:
 
 def test_a_hunt_for_what_cannot_be_is_refused() -> None:
     with pytest.raises(CellError, match="offers no cell"):
-        hunt("deepspeed", broken, examples=5, seed=1, database=None, known=False, fixed={"stage": "0", "offload_optimizer": "cpu"})
+        hunt(
+            "deepspeed",
+            broken,
+            examples=5,
+            seed=1,
+            database=None,
+            known=False,
+            fixed={"stage": "0", "offload_optimizer": "cpu"},
+        )

@@ -67,9 +67,15 @@ def _parser() -> argparse.ArgumentParser:
     repro = command("repro", _repro, "write a standalone script for a cell: the framework and torch, no truestep")
     repro.add_argument("cell", metavar="ID|FILE")
     repro.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: standard output")
-    self_test = command("selftest", _selftest, "how often truestep is right: seeded and random faults, clean cells, repeatability")
-    self_test.add_argument("--framework", action="append", metavar="NAME", help="default: torch and every framework that is installed")
-    self_test.add_argument("--clean", type=int, default=300, metavar="N", help="random clean cells of each framework (default 300)")
+    self_test = command(
+        "selftest", _selftest, "how often truestep is right: seeded and random faults, clean cells, repeatability"
+    )
+    self_test.add_argument(
+        "--framework", action="append", metavar="NAME", help="default: torch and every framework that is installed"
+    )
+    self_test.add_argument(
+        "--clean", type=int, default=300, metavar="N", help="random clean cells of each framework (default 300)"
+    )
     self_test.add_argument("--random", type=int, default=180, metavar="N", help="random faults (default 180)")
     self_test.add_argument("--seed", type=int, default=0)
     self_test.add_argument("--fault", default="", metavar="TEXT", help="only the seeded faults whose name holds TEXT")
@@ -166,7 +172,11 @@ def _hunt(options: argparse.Namespace) -> int:
             return CLEAN
         verdict = sure.verdict(Cell.from_json(found.smallest.cell))
         print(f"shrunk from {found.first}\nto {verdict.id}, the smallest that still fails\n")
-        print("\n".join(terminal.finding("Whatever combination of settings, the step must be the one of the whole batch.", verdict)))
+        print(
+            "\n".join(
+                terminal.finding("Whatever combination of settings, the step must be the one of the whole batch.", verdict)
+            )
+        )
         return FINDINGS
     finally:
         quick.close()

@@ -50,7 +50,7 @@ REVERSE = Reverse(
 @fault(
     kind=HISTORICAL,
     cells=("deepspeed-mlp-W2-K4-stage:1-dtype:bf16-grad_accum_dtype:fp32",),
-    checks=("gradient", "norm"),
+    checks=("gradient", "norm", "ranks"),
     kinds=("unreduced",),
     probe="ranks",
 )

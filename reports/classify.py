@@ -174,7 +174,7 @@ def _match(
     alike = (live - about).abs() <= 2 * slack + 1e-9
     factor = float(live[alike].mean())
     precision = float(slack[alike].max()) / abs(factor)
-    twice = (live / factor - 2).abs() <= 3 * slack / abs(factor) + 1e-9
+    twice = ~alike & ((live / factor - 2).abs() <= 3 * slack / abs(factor) + 1e-9)
     if not bool((alike | twice).all()):
         return None
     plain = abs(factor - 1) <= max(precision, 1e-9)

@@ -117,6 +117,12 @@ def _weigh(question: Question, gradient: Tensor, unit: str, extra: Mapping[str, 
     if extra and not found:
         return None
     weights, doubt = fit.weights / question.asked, fit.doubt / question.asked
+    if question.half:
+        off = float((gradient - effective.flatten(cell, question.right)).norm()) / float(gradient.norm())
+        if fit.residual > 0.8 * off:  # the error is still there
+            return None
+        if unit != "micro-batch":  # the whole batch at once rounds otherwise than micro-batches do
+            doubt = doubt.clamp(min=HALF / 2)
     norm = float(gradient.norm())
     reading = Reading(cell, trace.step, columns, weights, doubt, norm, question.whole, question.limit, trace.ranks_differ > 0)
     named = _only_others(reading, found) or classify.classify(reading)

@@ -65,7 +65,8 @@ class Scores:
     dtypes: dict[str, int] = field(default_factory=dict)  # clean cells judged, by framework and dtype
     alarms: list[str] = field(default_factory=list)
     nearest: dict[str, float] = field(default_factory=dict)  # framework -> largest figure / bound of a clean gradient
-    weights: float = 0.0  # largest error of an effective weight of a random fault, relative to its own doubt
+    weights: float = 0.0  # float32: largest error of an effective weight of a random fault, in units of its own doubt
+    half: float = 0.0  # half precision, where rounding is alike in many numbers: the same, absolute
     study: list[str] = field(default_factory=list)  # what the margin of the tolerance must be
     repeated: tuple[int, int] = (0, 0)  # (cells run twice in different processes, those with the same figures)
 
@@ -229,7 +230,11 @@ def _random(scores: Scores, pool: Pool, passed: list[Cell], count: int, seed: in
         found = record["verdict"] == "wrong"
         named = found and _rightly(shape, argument, cell, record)
         if found and shape == "micro_weights":
-            scores.weights = max(scores.weights, _weight_error(argument, cell, record))
+            error = _weight_error(argument, cell, record)
+            if cell.knob("dtype") == "fp32":
+                scores.weights = max(scores.weights, error / max(float(record["diagnosis"]["doubt"]), 1e-7))
+            else:
+                scores.half = max(scores.half, error)
         scores.random.append(
             Trial(
                 shape, "random", "any", cell.id, found, named, True, record["verdict"], f"({argument}) {_kinds(record)[1] or record['reason']}",
@@ -303,15 +308,14 @@ def _fault(name: str) -> Fault:
 
 
 def _weight_error(argument: str, cell: Cell, record: Record) -> float:
-    """How far the effective weights lie from the drawn ones, in units of the diagnosis' own doubt."""
+    """How far the effective weights lie from the drawn ones, at the most."""
     diagnosis = record["diagnosis"]
     if not diagnosis["weights"] or len(set(cell.split.windows)) > 1:
         return 0.0
     ranks, window = cell.split.world_size, cell.split.windows[0]
     drawn_weights = drawn.factors(argument, ranks * window)
     seen = [w for row in diagnosis["weights"] for w in row]
-    worst = max(abs(a - b) for a, b in zip(seen, drawn_weights, strict=True))
-    return worst / max(float(diagnosis["doubt"]), 1e-7)
+    return max(abs(a - b) for a, b in zip(seen, drawn_weights, strict=True))
 
 
 # --- repeatability -----------------------------------------------------------------------------------------
@@ -416,7 +420,8 @@ def _curve(scores: Scores) -> list[str]:
         f" (clipping rightly hides a common factor). Found, of those at or above the size that must be caught"
         f" ({', '.join(f'{v:g} in {d}' for d, v in MUST.items())}): {rate(must, lambda t: t.found)}."
         f" Of these, rightly named: {rate((t for t in told), lambda t: t.named)}; in {len(must) - len(told)} more the diagnosis says that it cannot tell."
-        f" Effective weights lie within {scores.weights:.1f} times their stated doubt of the drawn ones.",
+        f" Effective weights lie within {scores.weights:.1f} times their stated doubt of the drawn ones in float32,"
+        f" within {scores.half:.2g} in half precision.",
         "",
         "Found, against the relative size of the error (a dot: none drawn):",
         "",

@@ -82,6 +82,13 @@ CHECKPOINT = Advisory(
     signature=("reload", "stale", "moments", "update"),
     links=("https://github.com/deepspeedai/DeepSpeed/pull/7786",),
     cell="deepspeed-mlp-W1-K2x3-dtype:bf16-checkpoint:reload",
+    measured={
+        # how far what the second step started from lay from what the first had left
+        "deepspeed-mlp-W1-K2x3-dtype:bf16-checkpoint:reload [0.17.5]": 0.0,
+        "deepspeed-mlp-W1-K2x3-dtype:bf16-checkpoint:reload [0.18.2]": 1.989,
+        "deepspeed-mlp-W1-K2x3-dtype:bf16-checkpoint:reload [0.18.4]": 1.739,
+        "deepspeed-mlp-W1-K2x3-dtype:bf16-checkpoint:reload [0.18.5]": 0.0,
+    },
     details="On 0.17.6 saving fails loudly. Seen on 0.18.2 and 0.18.4; 0.17.5 and 0.18.5 restore both.",
 )
 

@@ -315,7 +315,7 @@ def _weight_error(argument: str, cell: Cell, record: Record) -> float:
     ranks, window = cell.split.world_size, cell.split.windows[0]
     drawn_weights = drawn.factors(argument, ranks * window)
     seen = [w for row in diagnosis["weights"] for w in row]
-    return max(abs(a - b) for a, b in zip(seen, drawn_weights, strict=True))
+    return float(max(abs(a - b) for a, b in zip(seen, drawn_weights, strict=True)))
 
 
 # --- repeatability -----------------------------------------------------------------------------------------

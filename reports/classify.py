@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from truestep.fixtures import batches, objectives
+from truestep.fixtures import batches, problem
 from truestep.fixtures.cell import Cell
 from truestep.reports import patterns
 from truestep.reports.compare import USUAL
@@ -80,7 +80,7 @@ def classify(reading: Reading) -> Named:
 
 
 def _misaligned(reading: Reading, misplaced: Tensor, tolerance: Tensor) -> str:
-    mask = batches.make(reading.cell.batch, reading.cell.model, reading.cell.seed, reading.step).mask
+    mask = problem.batch(reading.cell, reading.step).mask
     heavy = (reading.weights.abs() > tolerance.clamp(min=1e-3)).view(mask.shape)  # the units are positions: all of them
     for by, way in ((1, "later"), (-1, "earlier")):
         moved = torch.zeros_like(mask)
@@ -138,7 +138,7 @@ def _ratios(reading: Reading, index: Sequence[int]) -> list[tuple[str, Tensor]]:
     """(words, weight of each unit under that weighting, 1 is right), where it is one number per unit."""
     cell, step, tokens = reading.cell, reading.step, reading.columns.tokens[list(index)]
     found = [("", torch.ones(len(index), dtype=torch.float64))]
-    objective = objectives.weights_of(cell.objective)(batches.make(cell.batch, cell.model, cell.seed, step).mask)
+    objective = problem.weights(cell, step)
     for words, weighting in patterns.weightings(cell, step):
         quotient = torch.where(objective > 0, weighting / objective, torch.nan)
         ratio = []
@@ -331,7 +331,7 @@ def _units(reading: Reading, index: Sequence[int], chosen: Tensor) -> str:
 
 
 def _tokens(reading: Reading, index: Sequence[int], zero: Tensor) -> str:
-    mask = batches.make(reading.cell.batch, reading.cell.model, reading.cell.seed, reading.step).mask
+    mask = problem.batch(reading.cell, reading.step).mask
     gone = {reading.columns.places[i] for i, z in zip(index, zero, strict=True) if bool(z)}
     rows = [(i, [t for t in range(mask.shape[1]) if bool(mask[i, t])]) for i in range(len(mask))]
     for name, at in (("first", 0), ("last", -1)):

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from truestep.fixtures import batches, models, objectives, oracle, reference
+from truestep.fixtures import models, oracle, problem, reference
 from truestep.fixtures.cell import Cell, Split
 from truestep.fixtures.trace import StepTrace
 from truestep.reports.verdict import SENSITIVITY, Check
@@ -31,6 +31,7 @@ MARGIN = 2.5  # between the noise measured over a few orders and the bound: `tru
 UNIT = {"fp32": 2.0**-24, "bf16": 2.0**-9, "fp16": 2.0**-12}  # fp32: unit roundoff; half: its root mean square, rounded up
 FLOOR = 2.0**-10  # a parameter's error is relative to its own norm, at least this share of the whole
 USUAL = (1.0, 0.5, 0.1, 0.25, 2.0, 5.0, 10.0)  # norms that frameworks clip to by default
+NOTHING = 1e-9  # a parameter whose gradient is a smaller share of the whole has none but for rounding
 TINY = 1e-12  # the same for optimizer state, whose parameters may be very unlike in size
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 WHOLE = ""  # the name under which the figures of all parameters together stand
@@ -87,7 +88,7 @@ def held(
     limits = {n: bound.get(n, bound[WHOLE]) + more.get(n, 0.0) for n in found}
     where = max(found, key=lambda n: found[n] / max(limits[n], 1e-300))
     # below the floor a relative error shows smaller than it is: there the bound is that much wider
-    widest = max(limits[n] * max(1.0, floor / shares[n]) for n in found if shares[n] > 0)
+    widest = max(limits[n] * max(1.0, floor / shares[n]) for n in found if shares[n] > NOTHING)
     return Check(name, step, found[where], limits[where], noise.get(where, noise[WHOLE]), where, widest)
 
 
@@ -132,9 +133,15 @@ def _exact_model(model: str, seed: int) -> models.Task:
 
 def truth(cell: Cell, step: int, weights: Tensors) -> oracle.Gradient:
     """The float64 oracle at these weights: one backward over the whole batch."""
-    batch = batches.make(cell.batch, cell.model, cell.seed, step)
-    share = objectives.weights_of(cell.objective)(batch.mask)
-    return oracle.gradient(exact_model(cell), weights, lambda m: models.call(m, batch, share, torch.float64))
+    if problem.by_micro_batch(cell.objective):  # the declared step is a sum over micro-batches
+        micro = reference.micro_gradients(cell, step, weights, torch.float64)
+        return oracle.Gradient(reference.loss(cell, step, weights, torch.float64), reference.exact_sum(micro))
+    batch, share = problem.batch(cell, step), problem.weights(cell, step)
+
+    def loss(model: Any) -> Tensor:
+        return problem.loss(cell.objective, model, batch, share, torch.float64, 0.0)
+
+    return oracle.gradient(exact_model(cell), weights, loss)
 
 
 @lru_cache(maxsize=512)
@@ -159,11 +166,21 @@ def resplit(cell: Cell) -> Iterator[Cell]:
         yield Cell(**{**vars(cell), "split": Split(1, (window,) * cell.split.steps)})
 
 
-def bounds(noise: Noise) -> Noise:
-    """Per parameter MARGIN times its own noise, or the root mean square over the parameters where that is more."""
-    parameters = [v for n, v in noise.items() if n != WHOLE] or [noise[WHOLE]]
+def bounds(noise: Noise, grads: Tensors) -> Noise:
+    """Per parameter MARGIN times its own noise, or the root mean square over the parameters where that is more.
+
+    grads : the right gradient; a parameter that has none but for rounding (the bias of attention keys) says
+            nothing about the others
+    """
+    none = without_gradient(grads)
+    parameters = [v for n, v in noise.items() if n != WHOLE and n not in none] or [noise[WHOLE]]
     typical = max((sum(v * v for v in parameters) / len(parameters)) ** 0.5, UNIT["fp32"])
     return {name: MARGIN * max(value, typical) for name, value in noise.items()}
+
+
+def without_gradient(grads: Tensors) -> frozenset[str]:
+    _, shares = errors(grads, grads)
+    return frozenset(n for n, share in shares.items() if share <= NOTHING)
 
 
 @lru_cache(maxsize=256)
@@ -173,7 +190,7 @@ def _expected(cell: Cell, step: int, weights: _Weights) -> Expected:
     right = truth(cell, step, weights.tensors)
     if name == "fp32":
         noise = _noise(cell, step)
-        bound = bounds(noise)
+        bound = bounds(noise, right.grads)
         return Expected(right.loss, (right.grads,), noise, bound, bound[WHOLE], 0.0, 0.0)
     micro = reference.micro_gradients(cell, step, weights.tensors, dtype)
     window = range(cell.split.windows[step])
@@ -264,21 +281,22 @@ def _second_look(cell: Cell, trace: StepTrace, wanted: Expected, settings: Any) 
         bare = cell_without_framework(cell)
         looks = [wanted.noise, *(noise_at(c, trace.step, trace.weights_before) for c in (bare, *resplit(bare)))]
         noise = {name: max(look[name] for look in looks) for name in wanted.noise}
-        return noise, bounds(noise)
+        return noise, bounds(noise, wanted.sums[0])
     wider = 2 * wanted.bound[WHOLE] + (MARGIN * wanted.model if settings.rerounds(cell) else 0.0)
     return wanted.noise, {WHOLE: wider}
 
 
 def _loss(cell: Cell, trace: StepTrace, wanted: Expected) -> Check:
     """The loss that was optimised. In half precision a plain loop's own distance is looked at before it is accused."""
-    scale, bound = max(abs(wanted.loss), 1e-3), wanted.loss_bound
+    scale = max(abs(wanted.loss), 1e-3)
+    bound = wanted.loss_bound + trace.loss_error / scale
     figure, noise = abs(trace.loss - wanted.loss) / scale, wanted.noise[WHOLE]
     if not figure <= bound:
         dtype = DTYPES[cell.knob("dtype")]
         plain = reference.loss(cell_without_framework(cell), trace.step, trace.weights_before, dtype)
         noise = max(noise, abs(plain - wanted.loss) / scale)
-        bound = max(bound, MARGIN * noise)
-    return Check("loss", trace.step, figure, bound, noise, "", bound)
+        bound = max(bound, MARGIN * noise + trace.loss_error / scale)
+    return Check("loss", trace.step, figure, bound, noise, "", wanted.loss_bound)
 
 
 def tolerance(cell: Cell, trace: StepTrace, wanted: Expected, settings: Any) -> Noise:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
-from truestep.fixtures import batches, models, objectives, oracle, reference
+from truestep.fixtures import oracle, problem, reference
+from truestep.fixtures.batches import Batch
 from truestep.fixtures.cell import Cell
 from truestep.fixtures.trace import StepTrace
 from truestep.reports import classify, compare, effective, patterns
@@ -209,11 +210,15 @@ def _others(question: Question) -> dict[str, Tensor]:
                 found["momentum"] = effective.flatten(cell, trace.moments_before[key])
         found["old weights"] = effective.flatten(cell, compare.truth(cell, trace.step, previous.weights_before).grads)
     found["weights"] = effective.flatten(cell, trace.master_before)
-    batch = batches.make(cell.batch, cell.model, cell.seed, trace.step)
-    share = objectives.weights_of(cell.objective)(batch.mask)
+    batch, share = problem.batch(cell, trace.step), problem.weights(cell, trace.step)
     for label, by in (("targets later", 1), ("targets earlier", -1)):
+        if cell.task not in ("mlp", "lm") or (batch.targets.dim() == 3 and cell.task == "lm"):
+            break
         moved = replace(batch, targets=batch.targets.roll(by, 1))
-        loss = partial(models.call, batch=moved, weights=share, dtype=torch.float64)
+
+        def loss(model: Any, moved: Batch = moved) -> Tensor:
+            return problem.loss(cell.objective, model, moved, share, torch.float64, 0.0)
+
         gradient = oracle.gradient(compare.exact_model(cell), trace.weights_before, loss)
         found[label] = effective.flatten(cell, gradient.grads)
     return _independent({n: g for n, g in found.items() if float(g.norm()) > 0})

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from truestep.fixtures import batches, models, objectives, reference
+from truestep.fixtures import batches, models, problem, reference
 from truestep.fixtures.cell import Cell
 
 UNITS = ("micro-batch", "sample", "token", "position")
@@ -61,8 +61,7 @@ class Fit:
 
 def columns(cell: Cell, step: int, weights: Mapping[str, Tensor], dtype: torch.dtype, unit: str) -> Columns:
     """``dtype``: float64 for cells in float32, else that of the cell, so that the model rounds alike."""
-    batch = batches.make(cell.batch, cell.model, cell.seed, step)
-    share = objectives.weights_of(cell.objective)(batch.mask)
+    batch, share = problem.batch(cell, step), problem.weights(cell, step)
     ranks = batches.deal(cell.split, step)
     size, length = batch.mask.shape
     places: list[tuple[int, ...]]
@@ -105,7 +104,7 @@ def _gradients(cell: Cell, batch: batches.Batch, weights: Mapping[str, Tensor], 
         for name, value in weights.items():
             parameters[name].copy_(value)
     trained = [parameters[name] for name in reference.trained(cell)]
-    losses = models.token_losses(models.logits(model, batch, dtype), batch.targets).flatten()
+    losses = problem.losses(cell.objective, model.output(batch, dtype), batch).flatten()
     grads = torch.autograd.grad(losses, trained, rows.to(losses.dtype), is_grads_batched=True, allow_unused=True)
     empty = torch.zeros(len(rows), 0, dtype=torch.float64)
     pieces = [

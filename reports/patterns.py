@@ -11,13 +11,13 @@ from math import floor, isfinite, log10
 
 import torch
 from torch import Tensor
-from truestep.fixtures import batches, objectives
+from truestep.fixtures import batches, problem
 from truestep.fixtures.cell import Cell
 
 
 def weightings(cell: Cell, step: int) -> Iterator[tuple[str, Tensor]]:
     """(words, float64 [B, T]); the cell's own objective is not among them."""
-    mask = batches.make(cell.batch, cell.model, cell.seed, step).mask
+    mask = problem.batch(cell, step).mask
     ranks = batches.deal(cell.split, step)
     own = mask.sum(1, keepdim=True).double()  # trained tokens of every sample
     size = len(mask)
@@ -31,7 +31,7 @@ def weightings(cell: Cell, step: int) -> Iterator[tuple[str, Tensor]]:
             padded[index] = float(len(index) * (int(mask[index].any(0).nonzero().max()) + 1))
     world, window = len(ranks), len(ranks[0])
     parts, m = world * window, mask.double()
-    objective = objectives.weights_of(cell.objective)(mask)
+    objective = problem.weights(cell, step)
     every = (
         ("token mean over the global batch", m / m.sum()),
         ("every sample was averaged over its own tokens, then the samples (weight 1 / length)", m / (size * own)),
@@ -58,7 +58,7 @@ def _proportional(a: Tensor, b: Tensor) -> bool:
 
 def factors(cell: Cell, step: int) -> dict[str, float]:
     """Name -> factor by which a whole gradient is typically wrong in this cell."""
-    mask = batches.make(cell.batch, cell.model, cell.seed, step).mask
+    mask = problem.batch(cell, step).mask
     k, w, n, size = cell.split.windows[step], cell.split.world_size, float(mask.sum()), len(mask)
     last = mask.flip(1).double().argmax(1)
     lengths = float((mask.shape[1] - last).sum())  # prompt and trained tokens
@@ -74,7 +74,7 @@ def factors(cell: Cell, step: int) -> dict[str, float]:
         "the trained tokens of a micro-batch": n / (k * w) if k * w > 1 else 1.0,
     }
     named = {**some, **{f"1 / ({name})": 1 / value for name, value in some.items()}}
-    named["labels counted before they were shifted"] = n / (n + size)
+    named["labels counted before they were shifted"] = n / (n + float(mask[:, 0].sum()))  # of a row that has no prompt one more
     named["padding counted as tokens"] = n / mask.numel()
     named["prompt counted as trained tokens"] = n / lengths
     return {name: value for name, value in named.items() if abs(value - 1) > 1e-9}

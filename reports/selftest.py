@@ -247,7 +247,7 @@ def _random(scores: Scores, pool: Pool, passed: list[Cell], count: int, seed: in
 def _rightly(shape: str, argument: str, cell: Cell, record: Record) -> bool:
     """Whether kinds, weights and places are those that the draw calls for."""
     import torch
-    from truestep.fixtures import batches, reference
+    from truestep.fixtures import problem, reference
 
     kinds, _ = _kinds(record)
     diagnosis = record["diagnosis"]
@@ -261,7 +261,7 @@ def _rightly(shape: str, argument: str, cell: Cell, record: Record) -> bool:
     if shape == "micro_weights":
         single = 1 in cell.split.windows and cell.split.world_size == 1
         return bool(kinds) and set(kinds) <= ({"re-weighted", "scaled"} if single else {"re-weighted"})
-    mask = batches.make(cell.batch, cell.model, cell.seed, 0).mask
+    mask = problem.batch(cell, 0).mask
     if shape == "token_weights":
         wanted = torch.tensor(drawn.factors(argument, mask.numel())).view(mask.shape)
         seen = [
@@ -280,9 +280,9 @@ def _rightly(shape: str, argument: str, cell: Cell, record: Record) -> bool:
 
 def _lost(cell: Cell, diagnosis: dict[str, Any]) -> set[tuple[int, int]]:
     """The trained tokens that a diagnosis says have weight 0, by (row, position), in the first step."""
-    from truestep.fixtures import batches
+    from truestep.fixtures import batches, problem
 
-    mask = batches.make(cell.batch, cell.model, cell.seed, 0).mask
+    mask = problem.batch(cell, 0).mask
     trained = {(int(i), int(t)) for i, t in mask.nonzero()}
     unit, near = diagnosis["unit"], max(3 * float(diagnosis["doubt"]), 1e-3)
     if unit in ("token", "position"):

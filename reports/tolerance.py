@@ -48,7 +48,7 @@ def study(cells: Iterable[Cell]) -> Study:
     for cell in cells:
         bare = compare.cell_without_framework(cell.but(dtype="fp32") if cell.knob("dtype") != "fp32" else cell)
         start = models.initial(bare.model, bare.seed, torch.float32)
-        made = {n: b / compare.MARGIN for n, b in compare.bounds(compare.noise_at(bare, 0, start)).items()}
+        made = {n: b / compare.MARGIN for n, b in compare.bounds(compare.noise_at(bare, 0, start), compare.truth(bare, 0, start).grads).items()}
         later = models.initial(bare.model, bare.seed + 100, torch.float32)
         other = Cell(**{**vars(bare), "batch": "shuffled" if bare.batch == "ragged" else bare.batch})
         runs = [compare.noise_at(c, 0, start) for c in (other, *compare.resplit(bare))]

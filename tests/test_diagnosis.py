@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from truestep.fixtures import models
 from truestep.fixtures.cell import parse
 from truestep.fixtures.drivers import Place
 from truestep.fixtures.drivers import torch as driver
@@ -139,7 +140,7 @@ def test_the_smallest_error_that_must_be_caught_is(verdict_of: Judged, model: st
 
 
 def test_every_parameter_of_a_language_model_is_watched(verdict_of: Judged) -> None:
-    names = [n for n, _ in diagnose.models.build("qwen2", 0).named_parameters()]
+    names = [n for n, _ in models.build("qwen2", 0).named_parameters()]
     for name in names:
 
         def unscale(original: Any, self: Any, name: str = name) -> None:

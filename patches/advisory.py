@@ -57,6 +57,12 @@ def _canonical(value: object) -> object:
     return value
 
 
+def _packages(facts: Mapping[str, object], own: str) -> tuple[Any, ...]:
+    """The packages that a cell stands on: a trainer's cell shows the bugs of what is below it too."""
+    packages = facts.get("packages", (facts.get("framework", own),))
+    return packages if isinstance(packages, tuple) else ()
+
+
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
@@ -145,8 +151,8 @@ class Advisory:
         return ends[0] if parsed is not None else ends[-1]
 
     def predicts(self, facts: Mapping[str, object], version: str) -> bool:
-        """Whether a cell with these facts goes wrong on this version. A fact that is not given matches nothing."""
-        if facts.get("framework", self.framework) != self.framework or not self.affects(version):
+        """Whether a cell with these facts goes wrong on this version of ``framework``. A fact that is not given matches nothing."""
+        if self.framework not in _packages(facts, self.framework) or not self.affects(version):
             return False
         return any(
             all(fact in facts and _holds(condition, facts[fact]) for fact, condition in alternative.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,20 +11,20 @@ from truestep.patches import advisories
 from truestep.reports.verdict import BY_DESIGN, WRONG, Verdict
 
 
-def predicted(cell: Cell, version: str) -> list[Any]:
-    """The advisories whose trigger this cell meets on this version."""
+def predicted(cell: Cell, versions: Mapping[str, str]) -> list[Any]:
+    """The advisories whose trigger this cell meets on these versions of the packages that it stands on."""
     facts = cell.facts()
-    return [a for a in advisories(cell.framework) if a.predicts(facts, version)]
+    return [a for a in advisories() if a.framework in versions and a.predicts(facts, versions[a.framework])]
 
 
-def explain(verdict: Verdict, cell: Cell, version: str) -> Verdict:
+def explain(verdict: Verdict, cell: Cell, versions: Mapping[str, str]) -> Verdict:
     """Attach the advisory whose trigger and signature fit; a documented choice becomes ``by-design``."""
     if verdict.verdict != WRONG:
         return verdict
     kinds = set(verdict.diagnosis.kinds) if verdict.diagnosis else {_red(verdict)}
     # what a patch that is applied cures cannot be the explanation
     applied = {line.split()[1].rstrip(":") for line in verdict.patches if line.startswith("applied")}
-    foreseen = [a for a in predicted(cell, version) if a.patch not in applied]
+    foreseen = [a for a in predicted(cell, versions) if a.patch not in applied]
     fitting = [a for a in foreseen if kinds & set(a.signature)]
     if not fitting:
         return verdict

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from truestep.fixtures.cell import Cell, parse
-from truestep.fixtures.drivers import driver_of
+from truestep.fixtures.drivers import versions_of
 from truestep.fixtures.faults import Fault, drawn, faults_of, plain
 from truestep.fixtures.workers import Pool
 from truestep.patches.deepspeed import reverse
@@ -167,8 +167,7 @@ def _kinds(record: Record) -> tuple[tuple[str, ...], str]:
 
 
 def _foreseen(cell: Cell, framework: str) -> bool:
-    version = driver_of(framework).version()
-    return bool(version and predicted(cell, version))
+    return bool(predicted(cell, versions_of(framework)))
 
 
 # --- clean cells -------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def _of_micro_batches(diagnosis: Diagnosis) -> list[str]:
 def _known(verdict: Verdict) -> list[str]:
     from truestep.patches import advisories
 
-    for advisory in advisories(verdict.cell["framework"]):
+    for advisory in advisories():
         if advisory.id == verdict.advisory:
             fixed = ", ".join(f"fixed in {f}" if f else "not fixed in any release" for _, f in advisory.affected)
             if advisory.by_design:
@@ -186,7 +186,7 @@ def _gaps(rows: Sequence[Row]) -> Iterator[str]:
     seen: dict[str, Counter[str]] = {}
     for row in rows:
         cell = Cell.from_json(row["cell"])
-        for advisory in predicted(cell, row.get("versions", {}).get(cell.framework, "")):
+        for advisory in predicted(cell, row.get("versions", {})):
             seen.setdefault(advisory.id, Counter())[row["verdict"]] += 1
     for name, counts in sorted(seen.items()):
         if not counts["wrong"] and not counts["by-design"] and not counts["pass"]:

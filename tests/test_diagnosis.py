@@ -15,7 +15,7 @@ from truestep.fixtures.cell import parse
 from truestep.fixtures.drivers import Place
 from truestep.fixtures.drivers import torch as driver
 from truestep.fixtures.faults import drawn, plain, seeded
-from truestep.reports import compare, diagnose, effective
+from truestep.reports import compare, effective
 from truestep.reports.judge import judge
 from truestep.reports.verdict import Verdict
 

@@ -189,14 +189,14 @@ class Step:
         from truestep.reports import known, terminal
 
         verdict = self.verdict
-        version = verdict.versions.get(self.cell.framework, "")
-        foreseen = [a for a in known.predicted(self.cell, version) if not self._cured(a)]
+        versions = verdict.versions
+        foreseen = [a for a in known.predicted(self.cell, versions) if not self._cured(a)]
         if verdict.verdict in ("wrong", "by-design"):
             if verdict.advisory in [a.id for a in foreseen] and not verdict.besides:
                 pytest.xfail(f"expected: {verdict.advisory}")
             pytest.fail("\n".join(["not predicted by any advisory:", *terminal.finding(self.question, verdict)]), pytrace=False)
         if verdict.verdict == "pass" and foreseen:
-            pytest.fail(f"{foreseen[0].id} predicts this cell to be wrong on {version}, but it is right: "
+            pytest.fail(f"{foreseen[0].id} predicts this cell to be wrong on {foreseen[0].framework} {versions[foreseen[0].framework]}, but it is right: "
                         "its trigger or its versions are too wide", pytrace=False)  # fmt: skip
         if verdict.verdict in ("error", "timeout"):
             pytest.fail("\n".join(terminal.finding(self.question, verdict)), pytrace=False)

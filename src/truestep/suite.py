@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from truestep.fixtures.cell import Cell
-from truestep.fixtures.drivers import driver_of
+from truestep.fixtures.drivers import versions_of
 from truestep.fixtures.workers import Pool
 from truestep.reports.known import explain
 from truestep.reports.verdict import Verdict
@@ -77,8 +77,8 @@ class Suite:
         return [{**row, "diagnosis": finer.get(row["id"], row["diagnosis"])} for row in rows]
 
     def _explained(self, cell: Cell, record: dict[str, Any]) -> Verdict:
-        version = record.get("versions", {}).get(cell.framework) or driver_of(cell.framework).version() or ""
-        return explain(Verdict.from_json(_clean(record)), cell, version)
+        versions = record.get("versions") or versions_of(cell.framework)
+        return explain(Verdict.from_json(_clean(record)), cell, versions)
 
     def _write(self, record: dict[str, Any]) -> None:
         """Called by a pool's thread: one line, one write, closed at once; a run that dies keeps what it has."""

@@ -1,0 +1,1 @@
+"""accelerate: https://github.com/huggingface/accelerate"""

@@ -1,0 +1,1 @@
+"""PEFT: https://github.com/huggingface/peft"""

@@ -1,0 +1,1 @@
+"""transformers: https://github.com/huggingface/transformers"""

@@ -1,0 +1,1 @@
+"""TRL: https://github.com/huggingface/trl"""

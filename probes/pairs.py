@@ -16,7 +16,7 @@ from typing import Any
 from truestep.fixtures.cell import Cell, CellError
 from truestep.fixtures.drivers import driver_of, knobs_of
 
-#: axes beside the knobs; windows as a split token's tail
+#: axes beside the knobs; windows as a split token's tail. A driver may have values of its own (``AXES``)
 AXES: dict[str, tuple[Any, ...]] = {
     "windows": ((1,), (2,), (3,), (4,), (8,), (4, 4, 4), (3, 1, 4), (2, 2, 2)),
     "world_size": (1, 2),
@@ -40,7 +40,8 @@ def axes_of(framework: str) -> Mapping[str, tuple[Any, ...]]:
         knobs["dtype"] = ("fp32", "bf16")  # fp16 is asked for in cells of its own: most CPUs refuse it
     enabling: tuple[str, ...] = ("stage", "offload_optimizer", "offload_param", "dtype")
     first = {name: knobs.pop(name) for name in enabling if name in knobs}
-    return {**first, "windows": AXES["windows"], **knobs, **{k: v for k, v in AXES.items() if k != "windows"}}
+    axes = {**AXES, **getattr(driver_of(framework), "AXES", {})}
+    return {**first, "windows": axes["windows"], **knobs, **{k: v for k, v in axes.items() if k != "windows"}}
 
 
 @cache

@@ -175,6 +175,11 @@ def _report(cell: Cell, trace: StepTrace, check: Check, settings: Any) -> str:
         return f"{what}: what the checkpoint brought back is not what was saved"
     if check.name == "initial":
         return "setting up the trainer changed the weights"
+    name = check.name.partition(" ")[2]
+    if name in trace.readings and trace.readings[name][0] == "loss after":
+        return _reported(f"loss ({name})", cell, trace, float(trace.readings[name][1]["loss"]), compare.truth(cell, trace.step, trace.weights_after).loss)
+    if name in trace.readings and trace.readings[name][0] == "lr":
+        return f"{name} reports {float(trace.readings[name][1]['lr']):.6g}, and the step was taken with {trace.lr:.6g}"
     if check.name.startswith("reading"):
         return f"{check.name.partition(' ')[2]} returns something else than what it names"
     return ""

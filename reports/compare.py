@@ -238,6 +238,13 @@ def compare(cell: Cell, traces: list[StepTrace], settings: Any, limit: float | N
         if cell.split.world_size > 1:
             yield Check("ranks", step, trace.ranks_differ, 0.0, 0.0)
         for api, (what, read) in trace.readings.items():
+            if what == "lr":
+                off = abs(float(read["lr"]) - trace.lr) / (abs(trace.lr) or 1.0)
+                yield Check(f"reading {api}", step, off, UNIT["fp32"], 0.0)
+                continue
+            if what == "loss after":
+                yield _evaluated(f"reading {api}", cell, trace, wanted, float(read["loss"]))
+                continue
             right = (trace.weights_before,) if what == "weights before" else wanted.sums
             more = {WHOLE: wanted.spread}
             check = _nearest(f"reading {api}", cell, trace, wanted, settings, read, right, more)[0]
@@ -299,6 +306,13 @@ def _loss(cell: Cell, trace: StepTrace, wanted: Expected) -> Check:
     return Check("loss", trace.step, figure, bound, noise, "", wanted.loss_bound)
 
 
+def _evaluated(name: str, cell: Cell, trace: StepTrace, wanted: Expected, read: float) -> Check:
+    """A mean loss that was reported for the samples of this step, at the weights after it."""
+    right = truth(cell, trace.step, trace.weights_after).loss
+    scale = max(abs(right), 1e-3)
+    return Check(name, trace.step, abs(read - right) / scale, wanted.loss_bound, wanted.noise[WHOLE], "", 0.0)
+
+
 def tolerance(cell: Cell, trace: StepTrace, wanted: Expected, settings: Any) -> Noise:
     """What rounding may explain of the gradient consumed, at the most, by parameter and of the WHOLE."""
     _, bound = _second_look(cell, trace, wanted, settings)
@@ -357,7 +371,7 @@ def _arithmetic(cell: Cell, trace: StepTrace, settings: Any) -> Iterator[Check]:
     """
     asked = settings.SGD if "momentum_buffer" in trace.moments_before else settings.ADAM
     lr = asked["lr"] * settings.rate(cell, trace.step)
-    yield Check("lr", trace.step, abs(trace.lr / lr - 1), 0.0, 0.0)
+    yield Check("lr", trace.step, abs(trace.lr / lr - 1), 2.0**-48, 0.0)  # a product of float64 numbers
     unit = UNIT["fp32"]
     before, after = trace.moments_before, trace.moments_after
     if "momentum_buffer" in before:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -57,6 +58,15 @@ class Question:
     def asked(self) -> float:
         """The factor that the clipping that was asked for multiplies with."""
         return 1.0 if self.limit is None else min(1.0, self.limit / (self.whole + 1e-6))
+
+    @cached_property
+    def term(self) -> dict[str, Tensor]:
+        """The gradient of what the objective has besides the losses of its units, as it enters a right step."""
+        cell, step, weights = self.cell, self.trace.step, self.trace.weights_before
+        if not problem.has_term(cell.objective):
+            return {}
+        whole = effective.flatten(cell, compare.truth(cell, step, weights).grads)
+        return {TERM[0]: whole - effective.columns(cell, step, weights, torch.float64, "micro-batch").values.sum(0)}
 
     def leaves(self, unit: str) -> float:
         """The residual below which weights of such units explain the gradient."""
@@ -107,15 +117,18 @@ def _weigh(question: Question, gradient: Tensor, unit: str, extra: Mapping[str, 
     """None where weights of such units do not explain the gradient."""
     cell, trace = question.cell, question.trace
     columns = effective.columns(cell, trace.step, trace.weights_before, question.dtype, unit)
+    term = question.term
+    extra = {**term, **extra}
     fit = effective.fit(gradient, columns.values, list(extra.values()))
     if fit is None or fit.residual > question.leaves(unit):
         return None
+    right = {label: question.asked for label in term}  # what belongs to a step besides its units
     found = {
         label: float(w)
         for label, w, doubt in zip(extra, fit.others, fit.others_doubt, strict=True)
-        if abs(float(w)) > max(3 * float(doubt), 1e-6)
+        if abs(float(w) - right.get(label, 0.0)) > max(3 * float(doubt), 1e-6)
     }
-    if extra and not found:
+    if len(extra) > len(term) and not set(found) - set(term):
         return None
     weights, doubt = fit.weights / question.asked, fit.doubt / question.asked
     if question.half:
@@ -128,6 +141,13 @@ def _weigh(question: Question, gradient: Tensor, unit: str, extra: Mapping[str, 
     reading = Reading(cell, trace.step, columns, weights, doubt, norm, question.whole, question.limit, trace.ranks_differ > 0)
     named = _only_others(reading, found) or classify.classify(reading)
     for label, weight in found.items():
+        if label in term:
+            factor = weight / question.asked
+            names = patterns.names_of(cell, trace.step, factor, max(3 * float(fit.others_doubt.max()), 1e-6))
+            called = f" ({' or '.join(names)})" if names else ""
+            text = f"the {label} x {patterns.number(factor, float(fit.others_doubt.max()))}{called}"
+            named = replace(named, kinds=tuple(dict.fromkeys((*named.kinds, "scaled"))), said=(*named.said, text))
+            continue
         kind, words = OTHERS[label.partition("+")[0]]
         unsure = float(fit.others_doubt.max())
         replaced = not named.kinds  # then the column stands as it was consumed; else what was clipped since is not known
@@ -153,7 +173,7 @@ def _weigh(question: Question, gradient: Tensor, unit: str, extra: Mapping[str, 
 
 def _only_others(reading: Reading, found: Mapping[str, float]) -> Named | None:
     """Where something else has taken the place of the whole gradient, the units are not missing but replaced."""
-    if found and bool((reading.weights.abs() <= (3 * reading.doubt).clamp(min=1e-3)).all()):
+    if set(found) - set(TERM) and bool((reading.weights.abs() <= (3 * reading.doubt).clamp(min=1e-3)).all()):
         return Named((), ())
     return None
 
@@ -178,7 +198,7 @@ def _with_detail(question: Question, gradient: Tensor, diagnosis: Diagnosis) -> 
     cell, trace = question.cell, question.trace
     for unit in effective.UNITS[effective.UNITS.index(diagnosis.unit) + 1 :]:
         columns = effective.columns(cell, trace.step, trace.weights_before, question.dtype, unit)
-        fit = effective.fit(gradient, columns.values)
+        fit = effective.fit(gradient, columns.values, list(question.term.values()))
         if diagnosis.tokens and unit == "position":
             break
         if fit is None or fit.residual > question.leaves(unit) or float(fit.doubt.max()) > effective.TOO_ALIKE * question.asked:
@@ -186,6 +206,8 @@ def _with_detail(question: Question, gradient: Tensor, diagnosis: Diagnosis) -> 
         diagnosis = _shown(diagnosis, unit, columns, fit.weights / question.asked, cell, trace.step)
     return diagnosis
 
+
+TERM = ("auxiliary loss",)  # what an objective's term is called
 
 # --- what else may be in a gradient ----------------------------------------------------------------------
 

@@ -257,7 +257,7 @@ def coverage_line(cells: Iterable[Cell], framework: str) -> str:
     from truestep.probes.pairs import coverage
 
     held, possible = coverage(cells, framework)
-    return f"pairs of values covered: {held:,} of {possible:,} possible ({100 * held / possible:.1f} %)"
+    return f"pairs of values covered: {held:,} of {possible:,} possible ({100 * held / max(1, possible):.1f} %)"
 
 
 def brief(verdict: Verdict) -> list[str]:

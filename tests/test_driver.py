@@ -26,7 +26,7 @@ for name in sys.argv[1:]:
     session = driver._Session(cell, place)
     for step in range(cell.split.steps):
         session._train(step)  # the same loop, nothing read in between
-    plain = session._weights(session.names)
+    plain = session.watch.weights(session.watch.names)
     session.close()
     print("RESULT", name, all(torch.equal(plain[n], observed[n]) for n in plain))
 """

@@ -56,6 +56,7 @@ class Expected:
     loss_bound: float
     model: float
     spread: float
+    apart: tuple[float, float]
 
 
 def errors(seen: Tensors, wanted: Tensors, floor: float = FLOOR) -> tuple[Noise, Noise]:
@@ -145,13 +146,19 @@ def truth(cell: Cell, step: int, weights: Tensors) -> oracle.Gradient:
 
 
 @lru_cache(maxsize=512)
-def _noise(cell: Cell, step: int) -> Noise:
-    """How far plain PyTorch in float32 lies from the oracle, over several orders, at the initial weights."""
-    return noise_at(cell, step, models.initial(cell.model, cell.seed, torch.float32))
+def _at_the_start(cell: Cell, step: int) -> tuple[Noise, tuple[float, float]]:
+    """(noise, apart) of plain PyTorch in float32 at the initial weights."""
+    weights = models.initial(cell.model, cell.seed, torch.float32)
+    micro = reference.micro_gradients(cell, step, weights, torch.float32)
+    return _noise(cell, step, weights, micro), reference.apart(micro)
 
 
 def noise_at(cell: Cell, step: int, weights: Tensors) -> Noise:
-    micro = reference.micro_gradients(cell, step, weights, torch.float32)
+    return _noise(cell, step, weights, reference.micro_gradients(cell, step, weights, torch.float32))
+
+
+def _noise(cell: Cell, step: int, weights: Tensors, micro: list[list[reference.Grads]]) -> Noise:
+    """How far plain PyTorch in float32 lies from the oracle, over several orders."""
     wanted = truth(cell, step, weights).grads
     worst: Noise = {}
     for order in reference.orders(cell.split.windows[step]):
@@ -189,9 +196,9 @@ def _expected(cell: Cell, step: int, weights: _Weights) -> Expected:
     dtype = DTYPES[name]
     right = truth(cell, step, weights.tensors)
     if name == "fp32":
-        noise = _noise(cell, step)
+        noise, apart = _at_the_start(cell, step)
         bound = bounds(noise, right.grads)
-        return Expected(right.loss, (right.grads,), noise, bound, bound[WHOLE], 0.0, 0.0)
+        return Expected(right.loss, (right.grads,), noise, bound, bound[WHOLE], 0.0, 0.0, apart)
     micro = reference.micro_gradients(cell, step, weights.tensors, dtype)
     window = range(cell.split.windows[step])
     sums = [
@@ -205,7 +212,8 @@ def _expected(cell: Cell, step: int, weights: _Weights) -> Expected:
     # A norm may be taken of any of these sums, before or after it was rounded: they differ among themselves.
     spread = max(abs(oracle.norm(s) / oracle.norm(sums[0]) - 1) for s in sums)
     noise = {WHOLE: UNIT[name]}
-    return Expected(right.loss, tuple(sums), noise, {WHOLE: 1.25 * UNIT[name]}, 1.25 * UNIT[name], model, spread)
+    half = 1.25 * UNIT[name]
+    return Expected(right.loss, tuple(sums), noise, {WHOLE: half}, half, model, spread, reference.apart(micro))
 
 
 def compare(cell: Cell, traces: list[StepTrace], settings: Any, limit: float | None) -> Iterator[Check]:

@@ -101,8 +101,18 @@ def _kept(decay: float) -> float:
     return decay / (1 - decay)
 
 
+#: between two gradients of that cosine a thousandth of the weight may be moved before a step in fp32 shows 1e-5
+ALIKE, NOTHING = 1 - 1e-4, 1e-4
+
+
 def _not_triggered(cell: Cell, traces: list[StepTrace], driver: Any) -> str | None:
-    """A cell about clipping whose gradient was too small to be clipped proves nothing."""
+    """What the samples cannot show proves nothing: micro-batches that weigh nothing or pull the same way, no clipping."""
+    for trace in traces if cell.split.world_size * max(cell.split.windows) > 1 else ():
+        least, alike = compare.expected(cell, trace).apart
+        if least < NOTHING:
+            return f"a micro-batch of step {trace.step + 1} has next to no gradient ({least:.1e} of the step's): nobody would miss it"
+        if alike > ALIKE:
+            return f"the gradients of two micro-batches of step {trace.step + 1} are proportional (cosine {alike:.6f})"
     clipping = cell.facts().get("clipping", "off")
     if clipping in driver.MUST_CLIP:
         limit = driver.MUST_CLIP[clipping]

@@ -27,6 +27,9 @@ def describe(cell: Cell, trace: StepTrace, check: Check, settings: Any, wrong_mo
 
     ``wrong_moments``: the moments of this step are wrong too, so that nothing can be read off its update.
     """
+    if check.name == "steps":
+        gone = round(cell.split.steps * check.figure)
+        return Diagnosis(("dropped",), f"the samples of {gone} of {cell.split.steps} optimizer steps were never trained on", sure="certain")
     say = {"update": _update, "moments": _moments, "weights": _weights}.get(check.name)
     seen = (
         *trace.grad_consumed.values(),

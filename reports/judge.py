@@ -26,6 +26,8 @@ def judge(cell: Cell, traces: list[StepTrace], driver: Any, detail: bool = False
         second = list(compare.compare(cell, traces, driver, driver.documented_norm(cell)))
         if any(c.red for c in second):
             checks, limit = second, driver.documented_norm(cell)
+    if len(traces) < cell.split.steps:  # samples that no step has seen
+        checks.append(Check("steps", traces[-1].step, 1 - len(traces) / cell.split.steps, 0.0, 0.0))
     applied = tuple(f"{record.state} {record.id}: {record.reason}" for record in patches.status())
     base: dict[str, Any] = dict(cell=cell.to_json(), id=cell.id, checks=tuple(checks), patches=applied)
     red = next((c for c in checks if c.red), None)
@@ -36,6 +38,8 @@ def judge(cell: Cell, traces: list[StepTrace], driver: Any, detail: bool = False
     diagnosis = _explain(cell, traces, checks, driver, limit, detail)
     where = f" in {red.where}" if red.where else ""
     reason = f"{red.name} of step {red.step + 1} is off by {red.figure:.3g} (tolerance {red.bound:.1e}){where}"
+    if red.name == "steps":
+        reason = f"{len(traces)} of {cell.split.steps} optimizer steps were taken"
     if not trace.grad_consumed:
         reason += "; through this reading the step itself could not be observed"
     return Verdict(**base, verdict=WRONG, reason=reason, diagnosis=diagnosis)

@@ -11,9 +11,12 @@ from truestep.patches import advisories
 from truestep.reports.verdict import BY_DESIGN, WRONG, Verdict
 
 
-def predicted(cell: Cell, versions: Mapping[str, str]) -> list[Any]:
-    """The advisories whose trigger this cell meets on these versions of the packages that it stands on."""
-    facts = cell.facts()
+def predicted(cell: Cell, versions: Mapping[str, str], found: Mapping[str, Any] | None = None) -> list[Any]:
+    """The advisories whose trigger this cell meets on these versions of the packages that it stands on.
+
+    found : further facts, of the installed model (``Verdict.facts``)
+    """
+    facts = {**cell.facts(), **(found or {})}
     return [a for a in advisories() if a.framework in versions and a.predicts(facts, versions[a.framework])]
 
 
@@ -24,7 +27,7 @@ def explain(verdict: Verdict, cell: Cell, versions: Mapping[str, str]) -> Verdic
     kinds = set(verdict.diagnosis.kinds) if verdict.diagnosis else {_red(verdict)}
     # what a patch that is applied cures cannot be the explanation
     applied = {line.split()[1].rstrip(":") for line in verdict.patches if line.startswith("applied")}
-    foreseen = [a for a in predicted(cell, versions) if a.patch not in applied]
+    foreseen = [a for a in predicted(cell, versions, verdict.facts) if a.patch not in applied]
     fitting = [a for a in foreseen if kinds & set(a.signature)]
     if not fitting:
         return verdict

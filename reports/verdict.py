@@ -95,6 +95,7 @@ class Verdict:
     stand_ins: tuple[str, ...] = ()
     patches: tuple[str, ...] = ()
     link: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what the installed model was found to do (a driver's ``behaviour``)
     milliseconds: float = 0.0
     repeated: bool = False  # confirmed in a fresh process
 

@@ -190,7 +190,7 @@ class Step:
 
         verdict = self.verdict
         versions = verdict.versions
-        foreseen = [a for a in known.predicted(self.cell, versions) if not self._cured(a)]
+        foreseen = [a for a in known.predicted(self.cell, versions, verdict.facts) if not self._cured(a)]
         if verdict.verdict in ("wrong", "by-design"):
             if verdict.advisory in [a.id for a in foreseen] and not verdict.besides:
                 pytest.xfail(f"expected: {verdict.advisory}")

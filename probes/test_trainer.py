@@ -25,7 +25,9 @@ def test_accumulation_changes_nothing(step: Step) -> None:
 @probe(
     [
         *trainer(**CAUSAL, world_size=2, windows=(1, 4), average_tokens=("unset", "true", "false")),
-        *trainer(model=("bert.mlm", "bert.class", "llama.class"), world_size=2, windows=(1, 2), average_tokens=("unset", "false")),
+        *trainer(
+            model=("bert.mlm", "bert.class", "llama.class"), world_size=2, windows=(1, 2), average_tokens=("unset", "false")
+        ),
     ]
 )
 def test_ranks_change_nothing(step: Step) -> None:
@@ -38,6 +40,7 @@ def test_ranks_change_nothing(step: Step) -> None:
         *trainer(**CAUSAL, **LAST),
         *trainer(**CAUSAL, size=4, windows=([4, 2, 4, 2], [3, 1, 3, 1]), epochs=2),
         *trainer(**CAUSAL, size=2, windows=[4, 2], world_size=2),
+        *trainer(**CAUSAL, size=4, windows=[4, 2, 4, 2], epochs=2, data="iterable"),
         *trainer(model=("bert.mlm", "bert.class", "llama.class"), **LAST),
         *trainer(**CAUSAL, **LAST, compute_loss="func"),
     ]

@@ -95,8 +95,7 @@ def held(
 
 def expected(cell: Cell, trace: StepTrace) -> Expected:
     """The reference for this step, from the weights that the framework itself had before it."""
-    digest = tuple(float(t.sum()) for t in trace.weights_before.values())
-    return _expected(cell_without_framework(cell), trace.step, _Weights(trace.weights_before, digest))
+    return _expected(cell_without_framework(cell), trace.step, _weights(trace))
 
 
 def cell_without_framework(cell: Cell) -> Cell:
@@ -188,6 +187,10 @@ def bounds(noise: Noise, grads: Tensors) -> Noise:
 def without_gradient(grads: Tensors) -> frozenset[str]:
     _, shares = errors(grads, grads)
     return frozenset(n for n, share in shares.items() if share <= NOTHING)
+
+
+def _weights(trace: StepTrace) -> _Weights:
+    return _Weights(trace.weights_before, tuple(float(t.sum()) for t in trace.weights_before.values()))
 
 
 @lru_cache(maxsize=256)
@@ -293,12 +296,16 @@ def _second_look(cell: Cell, trace: StepTrace, wanted: Expected, settings: Any) 
     explain is not red, but the bound it is then held against is too wide for a pass (see ``blind``).
     """
     if cell.knob("dtype") == "fp32":
-        bare = cell_without_framework(cell)
-        looks = [wanted.noise, *(noise_at(c, trace.step, trace.weights_before) for c in (bare, *resplit(bare)))]
+        looks = [wanted.noise, *_looks(cell_without_framework(cell), trace.step, _weights(trace))]
         noise = {name: max(look[name] for look in looks) for name in wanted.noise}
         return noise, bounds(noise, wanted.sums[0])
     wider = 2 * wanted.bound[WHOLE] + (MARGIN * wanted.model if settings.rerounds(cell) else 0.0)
     return wanted.noise, {WHOLE: wider}
+
+
+@lru_cache(maxsize=16)
+def _looks(cell: Cell, step: int, weights: _Weights) -> tuple[Noise, ...]:
+    return tuple(noise_at(c, step, weights.tensors) for c in (cell, *resplit(cell)))
 
 
 def _loss(cell: Cell, trace: StepTrace, wanted: Expected) -> Check:

@@ -23,7 +23,8 @@ from truestep.reports.verdict import SENSITIVITY
 
 Record = dict[str, Any]
 SOURCES: dict[str, tuple[str, ...]] = {
-    "torch": ("truestep.fixtures.faults.plain",),
+    "accelerate": ("truestep.fixtures.faults.accelerate",),
+    "torch": ("truestep.fixtures.faults.plain", "truestep.fixtures.faults.parallel"),
     "deepspeed": ("truestep.fixtures.faults.deepspeed", *reverse.MODULES),
 }
 DRAWN = "truestep.fixtures.faults.drawn"
@@ -208,7 +209,7 @@ def _clean(scores: Scores, pool: Pool, framework: str, count: int, seed: int, sa
 def _random(scores: Scores, pool: Pool, passed: list[Cell], count: int, seed: int, say: Say) -> None:
     """Faults drawn from the seed, in cells that passed; clipping is left out, as it hides a common factor rightly."""
     draw = Random(seed + 1)
-    cells = [c for c in passed if c.knob("clipping") == "off"]
+    cells = [c for c in passed if c.knob("clipping") == "off" and c.knob("parallel") == "plain"]
     if not cells:
         return
     jobs: list[tuple[str, str, float, Cell, Future[Record]]] = []

@@ -1,0 +1,28 @@
+"""The seedable sampler draws its seed in every process by itself: without set_seed ranks shuffle differently.
+
+The ordinary random sampler's generator is synchronised between ranks; ``use_seedable_sampler`` seeds that generator
+anew in every pass from the process's own ``torch.initial_seed()``. Every rank then takes its share of another
+permutation: some samples are seen twice in a pass and as many not at all. The documentation of DataLoaderConfiguration
+advises set_seed for the best results and does not say that sharding rests on it.
+"""
+
+from __future__ import annotations
+
+from ..advisory import Advisory
+
+ADVISORY = Advisory(
+    id="accelerate-seedable-without-seed",
+    framework="accelerate",
+    title="use_seedable_sampler without set_seed: ranks shuffle apart, samples are lost and counted twice",
+    affected=(("1.0.0", None),),
+    trigger=({"sampler": ("seedable",), "world_size": {"min": 2}, "dispatch_batches": ("unset",)},),
+    signature=("dropped", "double-counted", "re-weighted", "unexplained", "loss"),
+    links=("https://huggingface.co/docs/accelerate/package_reference/utilities#accelerate.DataLoaderConfiguration",),
+    cell="accelerate-mlp-W2-K2x2e2-sampler:seedable",
+    measured={
+        "accelerate-mlp-W2-K2x2e2-sampler:seedable [1.0.1]": 1.32,
+        "accelerate-mlp-W2-K2x2e2-sampler:seedable [1.15.0]": 1.32,
+        "accelerate-mlp-W2-K2x2e2-sampler:random [1.15.0]": 2.0e-07,
+    },
+    details="Call accelerate.utils.set_seed in every process, or give data_seed (1.1.0 or newer).",
+)

@@ -1,0 +1,73 @@
+"""Heads that take ``**kwargs`` are believed to divide by the number of items of the step; most do not.
+
+https://github.com/huggingface/transformers/issues/47688: their mean over a micro-batch is neither divided by the
+accumulation steps nor freed of the factor for the ranks. Until 4.57 these were few (Llama-type classifiers), since 5.0
+nearly all heads that are no causal language models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..advisory import Advisory
+from ..patch import Patch
+from ._items import MODULE, RELIES_ON, by_items, ignores_items, sources
+from ._trainer import FACTS, SEVERAL, UNLIKE
+
+_IGNORED = {**FACTS, "ignores_items": (True,), "objective": {"not": ("smoothed",)}}
+
+ADVISORY = Advisory(
+    id="transformers-47688",
+    framework="transformers",
+    title="Gradient and loss times the accumulation steps and the world size for heads that ignore the number of items",
+    affected=(("4.48.1", None),),
+    trigger=(
+        {**_IGNORED, "K": SEVERAL},
+        {**_IGNORED, "world_size": SEVERAL, "averages": (True,)},
+        *({**one, **_IGNORED} for one in UNLIKE),
+    ),
+    signature=("scaled", "re-weighted", "loss", "norm", "clipped"),
+    links=("https://github.com/huggingface/transformers/issues/47688",),
+    cell="transformers-llama.class-W1-K4",
+    patch="transformers-47688",
+    measured={
+        "transformers-llama.class-W1-K4 [4.53.3]": 4.2e-07,
+        "transformers-llama.class-W1-K4 [4.54.0]": 3.0,
+        "transformers-llama.class-W1-K4 [5.23.0]": 3.0,
+        "transformers-neox.lm-W1-K4 [4.48.3]": 3.0,
+        "transformers-bert.class-W1-K4 [4.57.6]": 5.7e-07,
+        "transformers-bert.class-W1-K4 [5.0.0]": 3.0,
+        "transformers-bert.class-W1-K4 [5.23.0]": 3.0,
+        "transformers-bert.class-W2-K1 [5.23.0]": 1.0,
+    },
+    details="Set trainer.model_accepts_loss_kwargs = False after building the Trainer (since 5.19 loss_is_scaled_for_ga = False).",
+)
+
+
+def _compute_loss(
+    original: Callable[..., Any],
+    self: Any,
+    model: Any,
+    inputs: Mapping[str, Any],
+    return_outputs: bool = False,
+    num_items_in_batch: Any = None,
+    **more: Any,
+) -> Any:
+    believed = self.model_accepts_loss_kwargs and self.compute_loss_func is None and self.label_smoother is None
+    said = getattr(self, "loss_is_scaled_for_ga", None) is False
+    given = num_items_in_batch is not None and "labels" in inputs and self.args.n_gpu <= 1
+    if not believed or said or not given or not ignores_items(self, inputs):
+        return original(self, model, inputs, return_outputs, num_items_in_batch=num_items_in_batch, **more)
+    kept = dict(inputs)
+    result = original(self, model, inputs, return_outputs, num_items_in_batch=num_items_in_batch, **more)
+    return by_items(self, kept, num_items_in_batch, result, return_outputs)
+
+
+PATCH = Patch(
+    advisory=ADVISORY,
+    module=MODULE,
+    around={"Trainer.compute_loss": _compute_loss},
+    relies_on=RELIES_ON,
+    fingerprints=sources("4.48.1 .. 4.48.3", "5.23.0"),
+)

@@ -82,7 +82,8 @@ def _known(verdict: Verdict) -> list[str]:
             if verdict.besides:
                 lines.append(f"    besides, and not explained by it: {', '.join(verdict.besides)}")
             if advisory.patch:
-                lines.append("    cure: upgrade, or pytest probes/ --patch, or truestep.patch() before training")
+                upgrade = "upgrade, or " if any(fixed for _, fixed in advisory.affected[-1:]) else ""
+                lines.append(f"    cure: {upgrade}pytest probes/ --patch, or truestep.patch() before training")
             return lines
     return ["  not known: no advisory explains this; it looks new. Standalone script: "
             f"truestep repro {verdict.id}"]  # fmt: skip

@@ -81,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     self_test.add_argument("--fault", default="", metavar="TEXT", help="only the seeded faults whose name holds TEXT")
     self_test.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the scores to FILE (Markdown) as well")
     command("patches", _patches, "which patches there are, and what each would do with the installed versions")
+    paged = command("table", _table, "results files as a page (Markdown): what is right, wrong and by design, every row with its command")
+    paged.add_argument("results", nargs="+", type=Path, metavar="FILE")
     advisory = command("advisories", _advisories, "the known bugs as data")
     advisory.add_argument("--osv", action="store_true", help="in the OSV schema, one JSON object per line")
     wrap = command("exec", _exec, "run a command with the patches applied in it and in its children")
@@ -261,6 +263,22 @@ def _patches(options: argparse.Namespace) -> int:
         state = "ready" if record.state == "pending" else record.state
         reason = record.reason if record.state != "pending" else "truestep.patch() applies it to this version"
         print(f"{record.id:<28} {record.framework} {record.version or '(not installed)':<8} {state:<9} {reason}")
+    return CLEAN
+
+
+def _table(options: argparse.Namespace) -> int:
+    from truestep.reports.table import page
+
+    rows = []
+    for path in options.results:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                row = json.loads(line)
+                rows.append(row if isinstance(row, dict) and "verdict" in row else {}["verdict"])
+            except (ValueError, KeyError):
+                print(f"truestep: {path}:{number} is not a verdict; write results files with --truestep-results", file=sys.stderr)
+                return UNUSABLE
+    print(page(rows))
     return CLEAN
 
 

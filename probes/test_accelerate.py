@@ -16,6 +16,7 @@ NAME = "accelerate"
         *grid(NAME, world_size=2, windows=([2, 2],), schedule="linear", scheduler=("prepared", "own")),
         *grid(NAME, world_size=2, windows=([2, 2],), epochs=2, sampler=("random", "seedable"), dispatch_batches=("unset", "true"), batch="padded"),
         *grid(NAME, world_size=2, windows=([2, 2, 2, 2],), sampler=("sequential", "epoch"), checkpoint="reload", dispatch_batches=("unset", "true"), batch="padded"),
+        *grid(NAME, windows=([2, 2, 2, 2],), sampler="epoch", via=("accumulate", "no_sync"), checkpoint=("none", "reload")),
         *grid(NAME, engine="deepspeed", stage=(0, 1, 2, 3), offload_optimizer=("none", "cpu"), windows=(4,), clipping=("off", "tight")),
         *grid(NAME, engine="deepspeed", stage=(0, 2), windows=([4, 4],), via=("accumulate", "no_sync"), gas=("both", "accelerator")),
     ]

@@ -9,9 +9,9 @@ from truestep.plugin import Step
 
 CAUSAL = ("mistral.lm", "gemma2.lm", "phi.lm", "bloom.lm", "falcon.lm", "mamba.lm", "xglm.lm", "bert_decoder.lm")
 SHARED = ("mistral.class", "qwen2.value", "gemma.tokens", "modernbert.mlm", "neox.span")  # heads of one class for many models
-OWN = ("roberta.mlm", "distilbert.tokens", "electra.class", "deberta_v2.labels", "bert.choice", "gpt2.class", "falcon.value",
+OWN = ("roberta.mlm", "distilbert.tokens", "electra.class", "deberta_v2.labels", "bert.choice", "gpt2.class",
        "bart.class")  # fmt: skip
-PAIRS = ("bart.seq2seq", "mbart.seq2seq", "m2m100.seq2seq", "longt5.seq2seq")
+PAIRS = ("bart.seq2seq", "mbart.seq2seq", "m2m100.seq2seq")
 EXPERTS = ("granitemoe.lm", "jetmoe.lm")
 
 

@@ -31,8 +31,12 @@ def script(cell: Cell) -> str:
 
 #: imports once, then runs each script it is told of in a process of its own, forked before anything was computed
 _LAUNCHER = """
-import gc, os, runpy, sys
-import torch, torch._dynamo, deepspeed
+import gc, importlib, os, runpy, sys
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except ImportError:  # then the script that needs it will say so
+        pass
 gc.collect(); gc.freeze()
 print("ready", flush=True)
 for line in sys.stdin:
@@ -56,6 +60,14 @@ for line in sys.stdin:
 """
 
 
+#: framework -> what its scripts import, so that a fork has it already
+_IMPORTS = {
+    "deepspeed": ("deepspeed",),
+    "transformers": ("accelerate", "transformers.trainer"),
+    "trl": ("datasets", "accelerate", "transformers.trainer", "trl.trainer.sft_trainer"),
+}
+
+
 def execute(cell: Cell, python: str = sys.executable) -> tuple[bool, str]:
     """Run the script in a process of its own: (whether it finds the step wrong, its last words)."""
     ((_, wrong, said),) = execute_many([cell], python)
@@ -64,13 +76,19 @@ def execute(cell: Cell, python: str = sys.executable) -> tuple[bool, str]:
 
 def execute_many(cells: Iterable[Cell], python: str = sys.executable) -> Iterator[tuple[Cell, bool, str]]:
     """Run the scripts of several cells one by one, each in a process of its own; yields (cell, wrong, last words)."""
+    cells = list(cells)
+    wanted = sorted({name for cell in cells for name in _IMPORTS.get(cell.framework, ())})
+    if any(cell.facts().get("engine") == "deepspeed" for cell in cells):
+        wanted.append("deepspeed")
     with tempfile.TemporaryDirectory(prefix="truestep-repro-") as folder:
         environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore", HF_HUB_OFFLINE="1", DS_ACCELERATOR="cpu")
+        environment["TRL_EXPERIMENTAL_SILENCE"] = "1"
         environment["TMPDIR"] = folder  # what a script leaves behind goes with it
-        environment.setdefault("TORCH_EXTENSIONS_DIR", str(driver_of("deepspeed").extensions()))
+        if "deepspeed" in wanted and find_spec("deepspeed") is not None:
+            environment.setdefault("TORCH_EXTENSIONS_DIR", str(driver_of("deepspeed").extensions()))
         environment["PATH"] = os.pathsep.join([str(Path(python).parent), environment.get("PATH", "")])
         launcher = subprocess.Popen(
-            [python, "-c", _LAUNCHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            [python, "-c", _LAUNCHER, "torch", "torch._dynamo", *wanted], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             text=True, env=environment, cwd=folder,
         )  # fmt: skip
         assert launcher.stdin is not None and launcher.stdout is not None

@@ -13,56 +13,64 @@ from textwrap import indent
 from truestep.fixtures.adapters import ALPHA, RANK, TARGETS, VIRTUAL
 from truestep.fixtures.cell import Cell, CellError, adapter_of, base_of
 from truestep.fixtures.drivers import transformers as driver
-from truestep.fixtures.heads import HEADS
-from truestep.reports.repro_trainer import CHECKS, END, HEAD, Flags, Values, arguments, finish, number, of_trainer, optimizer
-from truestep.reports.template import take
+from truestep.fixtures.heads import CLASSES, HEADS, PAD, START
+from truestep.reports.template import Flags, Values, take
+from truestep.reports.template_trainer import (
+    END,
+    HEAD,
+    HELPERS,
+    JOIN,
+    STEP,
+    STEPS,
+    arguments,
+    call,
+    finish,
+    flags_of,
+    optimizer,
+    values_of,
+)  # fmt: skip
 
 _MODEL = r"""
-                  |def make():
-                  |    config = $config
-                  |    for key, value in vars(config).items():  # no dropout
-                  |        setattr(config, key, 0.0 if "drop" in key and isinstance(value, float) else value)
-                  |    net = transformers.$cls(config)
-                  |    with torch.no_grad():  # wide weights: losses must differ
-                  |        for p in filter(lambda p: p.requires_grad, net.parameters()):
-                  |            p.copy_($spread * torch.randn_like(p) if p.dim() > 1 else p + 0.2 * torch.randn_like(p))
-sdpa              |    net.config._attn_implementation = "sdpa"
-                  |    return net
+reload            |def make():
+                  |$config
+                  |${in}config.update({key: 0.0 for key, value in vars(config).items() if "drop" in key and isinstance(value, float)})
+                  |${in}model = transformers.$cls(config)
+                  |${in}for p in model.parameters():  # wide weights: losses must differ
+                  |${in}    p.data += $spread * torch.randn_like(p)
+sdpa              |${in}model.config._attn_implementation = "sdpa"
+reload            |    return model
+reload            |
+"""
+_SAMPLES = r"""
+                  |ids = [torch.randint(3, 32, ($length,)).tolist() for n in torch.randint(3, 8, ($many,))]
+closed            |ids = [[*x[:-1], 1] for x in ids]  # with the end token
+lm                |data = [{"input_ids": x, "labels": [-100] * ($skip) + x[$skip :]} for i, x in enumerate(ids)]
+mlm               |keep = [[j == i % len(x) or bool(torch.rand(()) < 0.3) for j in range(len(x))] for i, x in enumerate(ids)]
+mlm               |data = [{"input_ids": [2 if k else t for t, k in zip(x, y)], "labels": [t if k else -100 for t, k in zip(x, y)]}
+mlm               |        for x, y in zip(ids, keep)]
+tokens            |data = [{"input_ids": x, "labels": [-100] * ($skip) + [t % 3 for t in x[$skip :]]} for i, x in enumerate(ids)]
+class             |data = [{"input_ids": x, "labels": int(torch.randint(0, 3, ()))} for x in ids]
+choice            |data = [{"input_ids": list(x), "labels": int(torch.randint(0, 2, ()))} for x in zip(ids[::2], ids[1::2])]
+value             |data = [{"input_ids": x, "labels": float(2 * torch.randn(()))} for x in ids]
+labels            |data = [{"input_ids": x, "labels": torch.randint(0, 2, (3,)).float().tolist()} for x in ids]
+span              |ends = torch.randint(0, 7, (len(ids), 2)).sort().values.tolist()
+span              |data = [{"input_ids": x, "start_positions": a, "end_positions": b} for x, (a, b) in zip(ids, ends)]
+seq2seq           |data = [{"input_ids": x, "labels": [(7 * t + 5) % 29 + 3 for t in x[: 1 + i % 5]]} for i, x in enumerate(ids)]
 """
 _DATA = r"""
-                  |def sample(i):
-choice            |    ids = [torch.randint(3, 32, ($length,)).tolist() for _ in range(2)]
-!choice           |    ids = torch.randint(3, 32, ($length,)).tolist()
-closed            |    ids[-1] = 1  # the end token
-lm                |    return {"input_ids": ids, "labels": [-100] * ($skip) + ids[$skip:]}
-mlm               |    chosen = [t == i % len(ids) or bool(torch.rand(()) < 0.4) for t in range(len(ids))]
-mlm               |    return {"input_ids": [2 if c else t for t, c in zip(ids, chosen)], "labels": [t if c else -100 for t, c in zip(ids, chosen)]}
-tokens            |    return {"input_ids": ids, "labels": [-100] * ($skip) + torch.randint(0, 3, (len(ids),)).tolist()[$skip:]}
-class             |    return {"input_ids": ids, "labels": int(torch.randint(0, 3, ()))}
-choice            |    return {"input_ids": ids, "labels": int(torch.randint(0, 2, ()))}
-value             |    return {"input_ids": ids, "labels": float(2 * torch.randn(()))}
-labels            |    return {"input_ids": ids, "labels": torch.randint(0, 2, (3,)).float().tolist()}
-span              |    start, end = torch.randint(0, 7, (2,)).sort().values.tolist()
-span              |    return {"input_ids": ids, "start_positions": start, "end_positions": end}
-seq2seq           |    return {"input_ids": ids, "labels": torch.randint(3, 32, (int(torch.randint(1, 6, ())),)).tolist()}
-                  |
-                  |def pad(values, fill$odd):
-                  |    longest = max(map(len, values))
-multiple          |    longest += 0 if plain else -longest % $multiple
-left              |    if not plain:
-left              |        return torch.tensor([[fill] * (longest - len(v)) + v for v in values])
-                  |    return torch.tensor([v + [fill] * (longest - len(v)) for v in values])
-                  |
                   |def collate(rows$odd):
-                  |    batch = {key: [row[key] for row in rows] for key in rows[0]}
-choice            |    ids = [ids for both in batch.pop("input_ids") for ids in both]
-!choice           |    ids = batch.pop("input_ids")
-padded            |    batch = {"labels": pad(batch["labels"], -100$given)}
-!padded           |    batch = {key: torch.tensor(values) for key, values in batch.items()}
-                  |    batch["input_ids"], batch["attention_mask"] = pad(ids, 0$given), pad([[1] * len(i) for i in ids], 0$given)
-choice            |    for key in ("input_ids", "attention_mask"):
-choice            |        batch[key] = batch[key].unflatten(0, (len(rows), 2))
-                  |    return batch
+per_token !odd    |    batch = {key: pad_sequence([torch.tensor(row[key]) for row in rows], True, fill)
+per_token !odd    |             for key, fill in (("input_ids", 0), ("labels", -100))}
+per_token odd     |    batch = {}
+per_token odd     |    for key, fill in (("input_ids", 0), ("labels", -100)):
+per_token odd     |        batch[key] = pad_sequence([torch.tensor(row[key]) for row in rows], True, fill$side)
+per_token multiple|        batch[key] = pad(batch[key], (0, 0 if plain else -batch[key].shape[1] % $multiple), value=fill)
+per_token         |    return batch | {"attention_mask": (batch["input_ids"] != 0).long()}
+!per_token !choice|    ids = pad_sequence([torch.tensor(row["input_ids"]) for row in rows], True)
+choice            |    ids = pad_sequence([torch.tensor(x) for row in rows for x in row["input_ids"]], True).unflatten(0, (len(rows), 2))
+!per_token multiple|    ids = pad(ids, (0, 0 if plain else -ids.shape[-1] % $multiple))
+!per_token        |    batch = {key: torch.tensor([row[key] for row in rows]) for key in rows[0]$others}
+!per_token        |    return {**batch, "input_ids": ids, "attention_mask": (ids != 0).long()}
                   |
 """
 _REFERENCE = r"""
@@ -91,22 +99,25 @@ router            |
                   |def loss_of(rows):  # (sum over the targets of these samples, number of targets$three)
                   |    batch = collate(rows$as_plain)
 !span             |    labels = batch.pop("labels")
-span              |    start, end = batch.pop("start_positions"), batch.pop("end_positions")
+span              |    ends = [batch.pop("start_positions"), batch.pop("end_positions")]
 seq2seq wraps     |    first = labels.gather(1, (labels != -100).sum(1, keepdim=True) - 1)  # the decoder starts with the last target
 seq2seq wraps     |    batch["decoder_input_ids"] = torch.cat([first, labels[:, :-1].clamp(min=0)], 1)
 seq2seq !wraps    |    batch["decoder_input_ids"] = torch.nn.functional.pad(labels[:, :-1].clamp(min=0), (1, 0), value=1)
-                  |    output = $outputs
-lm !prompt        |    logits, labels = output.logits[:, :-1], labels[:, 1:]
-prompt            |    logits = output.logits[:, $virtual - 1 : -1]
-per_token !lm     |    logits = output.logits
+span              |    output = $outputs
+router            |    output = $outputs
+lm !prompt        |    logits, labels = $seen.logits[:, :-1], labels[:, 1:]
+prompt            |    logits = $outputs.logits[:, $virtual - 1 : -1]
+seq2seq           |    logits = $outputs.logits
+mlm               |    logits = $outputs.logits
+tokens            |    logits = $outputs.logits
+router            |    more = balance(output, batch["attention_mask"])
 per_token         |    total = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum"$smoothing)
-per_token !router |    return total, (labels != -100).sum()
-router            |    return total, (labels != -100).sum(), balance(output, batch["attention_mask"])
-single            |    return cross_entropy(output.logits, labels, reduction="sum"), len(labels)
-value             |    return (output.logits[:, 0] - labels).square().sum(), len(labels)
-labels            |    return binary_cross_entropy_with_logits(output.logits, labels, reduction="sum"), labels.numel()
-span              |    both = (output.start_logits, start), (output.end_logits, end)
-span              |    return sum(cross_entropy(logits, at, reduction="sum") for logits, at in both), 2 * len(start)
+per_token         |    return total, (labels != -100).sum()$more
+single            |    return cross_entropy($outputs.logits, labels, reduction="sum"), len(labels)
+value             |    return mse_loss($outputs.logits[:, 0], labels, reduction="sum"), len(labels)
+labels            |    return binary_cross_entropy_with_logits($outputs.logits, labels, reduction="sum"), labels.numel()
+span              |    logits = torch.cat([output.start_logits, output.end_logits])
+span              |    return cross_entropy(logits, torch.cat(ends), reduction="sum"), len(logits)
                   |
 """
 _TRAINER = r"""
@@ -133,37 +144,34 @@ stream            |        yield from data
 stream            |
 """
 _START = r"""
-                  |torch.manual_seed($seed)
-                  |model, data = make(), [sample(i) for i in range($total)]
+reload            |model = make()
 adapter           |base = copy.deepcopy(model)
 prompt            |model = peft.get_peft_model(model, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=$virtual))
 low               |model = peft.get_peft_model(model, peft.LoraConfig($lora))
-adapter           |with torch.no_grad():  # no adapter starts at zero
-adapter           |    for p in filter(lambda p: p.requires_grad, model.parameters()):
-adapter           |        p.add_(0.15 * torch.randn_like(p))
+adapter           |for p in [p for p in model.parameters() if p.requires_grad]:  # no adapter starts at zero
+adapter           |    p.data += 0.15 * torch.randn_like(p)
                   |plain = copy.deepcopy(model)  # the reference
-                  |ours = [p for p in plain.parameters() if p.requires_grad]
+                  |ours, trained = ([p for p in m.parameters() if p.requires_grad] for m in (plain, model))
 """
 _TRAIN = r"""
-reload            |model = model if run == 1 else make()  # the second goes on from the checkpoint of the first
-                  |trained = [p for p in model.parameters() if p.requires_grad]
+reload            |if run == 2:  # goes on from the checkpoint of the first with another model
+reload            |    uninterrupted, model = flat(trained), make()
+reload            |    trained = list(model.parameters())
+reload            |    del seen[1:]
 !under            |optimizer = $optimizer
 !under            |optimizer.register_step_pre_hook(watch)
-                  |args = $arguments
-                  |trainer = InOrder(model, args, train_dataset=$dataset, data_collator=collate$more)
+                  |$arguments
+                  |$trainer
 flagged           |trainer.model_accepts_loss_kwargs = False
 !reload           |trainer.train()
 reload            |trainer.train(resume_from_checkpoint=f"{folder.name}/checkpoint-1" if run == 2 else None)
-reload            |if run == 1:
-reload            |    uninterrupted = flat(trained)
-reload            |    del before[1:], got[1:]
 """
 _AFTER = r"""
-reload            |wrong |= check("the weights at the end, against a run without a pause,", apart(flat(trained), uninterrupted))
-evaluate          |torch.nn.utils.vector_to_parameters(flat(trained), ours)
+reload            |wrong |= check("the weights at the end, against a run without a pause,", flat(trained), uninterrupted, 1e-6)
+evaluate          |torch.nn.utils.vector_to_parameters(flat(trained).float(), ours)
 evaluate          |total, count = loss_of(rows)$two
 evaluate          |read = trainer.evaluate(eval_dataset=rows)["eval_loss"]
-evaluate          |wrong |= check("the loss that evaluate() returns", abs(read - total / count) / abs(total / count), 5e-6)
+evaluate          |wrong |= check("the loss that evaluate() returns", read, total / count, 1e-5)
 """
 _PER_TOKEN = ("lm", "mlm", "tokens", "seq2seq")
 
@@ -172,17 +180,19 @@ def script(cell: Cell) -> str:
     """The source of the script."""
     if not driver.possible(cell):
         raise CellError(f"no standalone script: the Trainer offers no cell {cell.id}")
-    flags = _flags(cell)
-    values = of_trainer(cell, flags, driver) | _values(cell, flags)
+    flags = flags_of(cell) | _flags(cell)
+    values = values_of(cell, driver) | _values(cell, flags)
 
     def some(template: str) -> str:
         return take(template, flags, values)
 
-    train = some(_TRAIN)
+    train, step = some(_TRAIN), some(STEP)
     if flags["reload"]:
         train = "for run in (1, 2):\n" + indent(train, "    ")
-    head = some(HEAD), "\n", some(_MODEL), "\n", some(_DATA), some(_REFERENCE), some(_TRAINER)
-    return finish(*head, some(CHECKS[0]), some(_START), train, some(CHECKS[1]), some(_AFTER), some(END))
+    if flags["several"]:
+        step = indent(step, "    ")
+    functions = some(_DATA), some(_REFERENCE), some(_TRAINER), some(HELPERS)
+    return finish(some(HEAD), *functions, some(JOIN), some(_MODEL), some(_SAMPLES), some(_START), train, some(STEPS), step, some(_AFTER), some(END))
 
 
 def _flags(cell: Cell) -> Flags:
@@ -193,12 +203,12 @@ def _flags(cell: Cell) -> Flags:
         **{name: task == name for name in ("lm", "mlm", "tokens", "class", "choice", "value", "labels", "span", "seq2seq")},
         "per_token": task in _PER_TOKEN,
         "single": task in ("class", "choice"),
-        "padded": task in _PER_TOKEN,  # labels are as long as the sample
         "wraps": head.wraps,
         "closed": head.closed,
         "sdpa": f["attention"] == "sdpa",
         "left": f["padding"] == "left",
         "multiple": f["padding"] == "far" or cell.batch == "padded",
+        "odd": f["padding"] != "right" or cell.batch == "padded",  # the reference is padded in the plain way
         "router": cell.objective == "router",
         "adapter": bool(adapter),
         "low": adapter not in ("", "prompt"),
@@ -209,52 +219,69 @@ def _flags(cell: Cell) -> Flags:
         "stream": f["data"] == "iterable",
         "reload": f["checkpoint"] == "reload",
         "evaluate": f["evaluate"] != "none",
-        "under": f["engine"] == "deepspeed",
-        "stage3": f["engine"] == "deepspeed" and f["stage"] == 3,
-        "hook": f["engine"] != "deepspeed",
     }
 
 
 def _values(cell: Cell, flags: Flags) -> Values:
     f, head, split = cell.facts(), HEADS[base_of(cell.model)], cell.split
     even = cell.batch == "equal" or head.even or flags["span"]
-    adapter, odd = adapter_of(cell.model), flags["left"] or flags["multiple"]
+    adapter, odd = adapter_of(cell.model), flags["odd"]
     scale = ALPHA / RANK**0.5 if adapter == "rslora" else ALPHA / RANK
     extra = {"rslora": ", use_rslora=True", "dora": ", use_dora=True", "saved": ', modules_to_save=["lm_head"]'}.get(adapter, "")
     coefficient, choices = head.router or (0.0, 1)
-    functions = {"labels": "binary_cross_entropy_with_logits", "value": ""}.get(head.task, "cross_entropy")
-    options = arguments(cell) | {"remove_unused_columns": False}
+    loss = {"labels": "binary_cross_entropy_with_logits", "value": "mse_loss"}.get(head.task, "cross_entropy")
+    options = arguments(cell)
+    raw = {"output_dir": "folder.name", "learning_rate": "LR"} | ({"deepspeed": "ZERO"} if flags["under"] else {})
     if cell.objective == "smoothed":
         options["label_smoothing_factor"] = 0.1
     if flags["stream"]:
         options["max_steps"] = split.steps
     if flags["reload"]:
         options |= {"save_strategy": "steps", "save_steps": 1}
-    more = ", optimizers=(optimizer, None)" * (not flags["under"])
-    more += ", compute_loss_func=window_mean" * flags["func"] + ", callbacks=[Watch()]" * flags["under"]
+    given = {"model": "model", "args": "args", "train_dataset": "Stream()" if flags["stream"] else "data", "data_collator": "collate"}
+    given |= {"callbacks": "[Watch()]"} if flags["under"] else {"optimizers": "(optimizer, None)"}
+    given |= {"compute_loss_func": "window_mean"} if flags["func"] else {}
     return {
-        "functions": functions,
-        "config": _config(cell),
+        "functions": f"from torch.nn.functional import {loss}{', pad' * flags['multiple']}\nfrom torch.nn.utils.rnn import pad_sequence",
+        "config": indent(config_of(cell), "    " * flags["reload"]),
+        "in": "    " * flags["reload"],
         "cls": head.cls,
         "spread": str(head.spread),
-        "length": "7" if even else "int(torch.randint(3, 8, ()))",
+        "length": "7" if even else "int(n)",
+        "many": str((1 + flags["choice"]) * sum(split.samples(s) for s in range(split.steps // split.epochs))),
         "skip": {"equal": "0", "prompted": "1 + i % 2"}.get(cell.batch, "i % 3"),
         "odd": ", plain=False" * odd,
-        "given": ", plain" * odd,
+        "seen": "output" if flags["router"] else "outputs_of(batch)" if adapter else "plain(**batch)",
+        "more": ", more" * flags["router"],
+        "side": ', "right" if plain else "left"' * flags["left"],
+        "others": ' if key != "input_ids"',
         "as_plain": ", plain=True" * odd,
         "multiple": "16" if f["padding"] == "far" else "10",
-        "scale": number(scale),
+        "scale": f"{scale:.12g}",
         "virtual": str(VIRTUAL),
         "coefficient": str(coefficient),
         "choices": str(choices),
         "three": ", auxiliary loss" * flags["router"],
-        "two": "[:2]" * flags["router"],
+        "two": "" * flags["router"],
         "outputs": "outputs_of(batch)" if adapter else "plain(**batch)",
         "smoothing": ", label_smoothing=0.1" * (cell.objective == "smoothed"),
         "lora": f"r={RANK}, lora_alpha={ALPHA}, target_modules={list(TARGETS)}{extra}",
         "optimizer": optimizer(cell),
-        "arguments": of_arguments("transformers.TrainingArguments", options, cell),
-        "dataset": "Stream()" if flags["stream"] else "data",
-        "more": more,
-        "seed": str(cell.seed + 1),
+        "arguments": call("args = transformers.TrainingArguments", options, raw),
+        "trainer": call("trainer = InOrder", {}, given),
     }
+
+
+def config_of(cell: Cell) -> str:
+    """The configuration, and where no auxiliary loss is asked for, without it."""
+    head = HEADS[base_of(cell.model)]
+    sizes = {"pad_token_id": PAD, "bos_token_id": START, "eos_token_id": START, **head.sizes, "attn_implementation": "eager"}
+    if cell.objective != "router":
+        for name in ("output_router_logits", "router_aux_loss_coef", "aux_loss_coef"):
+            sizes.pop(name, None)
+    if head.task in ("class", "value", "labels", "tokens"):
+        sizes["num_labels"] = 1 if head.task == "value" else CLASSES
+    problem = {"value": "regression", "labels": "multi_label_classification", "class": "single_label_classification"}
+    if head.task in problem:
+        sizes["problem_type"] = problem[head.task]
+    return call(f"config = transformers.{head.config}", sizes, {})

@@ -94,10 +94,10 @@ def test_a_right_step_is_left_alone_by_all_patches_together() -> None:
 
 def test_a_patch_can_be_asked_for_before_the_import_and_taken_back() -> None:
     code = """
-    import json, truestep
+    import json, truestep; from truestep import patches
     first = [s.state for s in truestep.patch(IDS)]
     from transformers import Trainer
-    second = [s.state for s in truestep.status() if s.id in IDS]
+    second = [s.state for s in patches.status() if s.id in IDS]
     wrapped = hasattr(Trainer.compute_loss, "__wrapped__")
     truestep.unpatch(IDS)
     print(json.dumps([first, second, wrapped, hasattr(Trainer.compute_loss, "__wrapped__")]))

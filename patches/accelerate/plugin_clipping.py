@@ -13,7 +13,7 @@ ADVISORY = Advisory(
     id="accelerate-plugin-clipping",
     framework="accelerate",
     title="DeepSpeedPlugin clips to norm 1 without being asked, and gradient_clipping=0.0 does not switch it off",
-    affected=(("1.1.0", None),),
+    affected=(("1.4.0", None),),
     trigger=(
         {"engine": ("deepspeed",), "config": ("plugin",), "clipping": ("unset",)},
         {"engine": ("deepspeed",), "config": ("plugin",), "clipping": ("off",), "clips_by_default": ("true",)},
@@ -25,7 +25,7 @@ ADVISORY = Advisory(
         "accelerate-mlp-W1-K2-engine:deepspeed-stage:1-config:plugin [1.4.0]": 0.769,
         "accelerate-mlp-W1-K2-engine:deepspeed-stage:1-config:plugin [1.15.0]": 0.769,
         "accelerate-mlp-W1-K2-engine:deepspeed-stage:1-config:plugin-clipping:unset [1.15.0]": 0.769,
-        "accelerate-mlp-W1-K2-engine:deepspeed-stage:1 [1.15.0]": 2.2e-07,
+        "accelerate-mlp-W1-K2-engine:deepspeed-stage:1 [1.15.0]": 1.61e-07,
     },
     details='Pass the configuration as hf_ds_config with "gradient_clipping": 0.0.',
 )

@@ -21,7 +21,7 @@ ADVISORY = Advisory(
     measured={
         "accelerate-mlp-W1-K4x2-via:prefetched [1.0.1]": 1.49,
         "accelerate-mlp-W1-K4x2-via:prefetched [1.15.0]": 1.49,
-        "accelerate-mlp-W1-K4x2-via:prefetched-sync_with_dataloader:false [1.15.0]": 2.2e-07,
+        "accelerate-mlp-W1-K4x2-via:prefetched-sync_with_dataloader:false [1.15.0]": 1.61e-07,
     },
     details="GradientAccumulationPlugin(sync_with_dataloader=False) where windows are full, or no_sync by hand.",
     by_design=True,

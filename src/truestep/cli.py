@@ -274,8 +274,9 @@ def _table(options: argparse.Namespace) -> int:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             try:
                 row = json.loads(line)
-                rows.append(row if isinstance(row, dict) and "verdict" in row else {}["verdict"])
-            except (ValueError, KeyError):
+                row["verdict"], row["cell"]
+                rows.append(row)
+            except (ValueError, KeyError, TypeError):
                 print(f"truestep: {path}:{number} is not a verdict; write results files with --truestep-results", file=sys.stderr)
                 return UNUSABLE
     print(page(rows))

@@ -1,0 +1,278 @@
+"""The standalone script of a TRL cell: SFT, reward modelling and preferences (see ``repro_transformers.py``).
+
+The samples are text (``<7>`` is token 7), which a word-level tokenizer of the script's own reads; the objective is
+written out in plain PyTorch over the whole batch of a step.
+"""
+
+from __future__ import annotations
+
+from textwrap import indent
+from typing import Any
+
+from truestep.fixtures.cell import Cell, CellError, adapter_of
+from truestep.fixtures.drivers import Incompatible, _trl_offline
+from truestep.fixtures.drivers import trl as driver
+from truestep.fixtures.heads import HEADS
+from truestep.fixtures.objectives import _preference, dpo_sft, kto, reward_centered, simpo
+from truestep.reports.repro_transformers import config_of
+from truestep.reports.template import Flags, Values, take
+from truestep.reports.template_trainer import (
+    END,
+    HEAD,
+    HELPERS,
+    JOIN,
+    STEP,
+    STEPS,
+    arguments,
+    call,
+    finish,
+    flags_of,
+    optimizer,
+    values_of,
+)
+
+_TOKENIZER = r"""
+                  |def text(ids):
+                  |    return "".join(f"<{i}>" for i in ids)
+                  |
+                  |words = Tokenizer(WordLevel({text([i]): i for i in range(32)}, unk_token="<2>"))
+                  |words.pre_tokenizer = Split(Regex(r"<\d+>"), "isolated")
+                  |special = {"pad_token": "<0>", "eos_token": "<1>", "unk_token": "<2>"}
+                  |tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special)
+                  |
+"""
+_LOSS = r"""
+sft               |def loss_of(rows):  # (sum over the targets of these samples, number of targets)
+sft               |    ids = pad_sequence([torch.tensor(row["input_ids"]) for row in rows], True)
+sft               |    keep = pad_sequence([torch.tensor(row["completion_mask"]) for row in rows], True)[:, 1:].bool()
+sft               |    logits = plain(input_ids=ids, attention_mask=(ids != 0).long()).logits[:, :-1]
+nll               |    return cross_entropy(logits[keep], ids[:, 1:][keep], reduction="sum"$smoothing), keep.sum()
+dft               |    losses = cross_entropy(logits[keep], ids[:, 1:][keep], reduction="none")
+dft               |    return ((-losses).detach().exp() * losses).sum(), keep.sum()
+reward            |def score(rows, key):
+reward            |    ids = pad_sequence([torch.tensor(row[key]) for row in rows], True)
+reward            |    return plain(input_ids=ids, attention_mask=(ids != 0).long()).logits[:, 0]
+reward            |
+reward            |def loss_of(rows):  # (sum over these pairs, number of pairs)
+reward            |    a, b = score(rows, "chosen"), score(rows, "rejected")
+reward            |    losses = $losses
+reward            |    return losses.sum(), len(rows)
+scored            |def logps(net, prompts, completions):  # of every token, and which of them belong to the completion
+scored            |    ids = pad_sequence([torch.tensor([*p, *c, 1]) for p, c in zip(prompts, completions)], True)
+scored            |    logits = net(input_ids=ids, attention_mask=(ids != 0).long()).logits[:, :-1]
+scored            |    begin = torch.tensor([len(p) for p in prompts])[:, None]
+scored            |    keep = (ids[:, 1:] != 0) & (torch.arange(1, ids.shape[1]) >= begin)
+scored            |    return logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0], keep, ids[:, 1:] != 0
+scored            |
+ratio             |def ratio(prompts, completions):  # log-ratio of every completion to the reference
+ratio             |    (x, keep, _), (y, _, _) = (logps(net, prompts, completions) for net in (plain, reference))
+ratio             |    return ((x - y) * keep).sum(1)
+ratio             |
+pair              |def loss_of(rows):  # $what
+pair              |    prompts, chosen, rejected = ([row[key] for row in rows] for key in ("prompt", "chosen", "rejected"))
+own               |    (x, w, real), (y, l, _) = logps(plain, prompts, chosen), logps(plain, prompts, rejected)
+own               |    a, b = (x * w).sum(1), (y * l).sum(1)
+own mean          |    a, b = a / w.sum(1), b / l.sum(1)  # per token
+ratio pair        |    a, b = ratio(prompts, chosen), ratio(prompts, rejected)
+ratio mean        |    a, b = (x / torch.tensor([len(c) + 1 for c in texts]) for x, texts in ((a, chosen), (b, rejected)))
+before            |    $before
+pair              |    losses = $losses
+pair !terms       |    return losses.sum(), len(rows)
+pair terms own    |    return (losses.sum(), len(rows)), (-(x * $counted).sum(), $counted.sum())
+pair terms ratio  |    each, keep, _ = logps(plain, prompts, chosen)
+pair terms ratio  |    return (losses.sum(), len(rows)), ($share * -(each * keep).sum(), keep.sum())
+kto               |def loss_of(rows):  # (sum over these samples, number of samples)
+kto               |    prompts, completions = ([row[key] for row in rows] for key in ("prompt", "completion"))
+kto               |    a, liked = ratio(prompts, completions), torch.tensor([row["label"] for row in rows])
+kto batch         |    lent = ratio(prompts, completions[-1:] + completions[:-1])  # each is lent that of the one before it
+kto batch         |    a = a - lent.mean().clamp(min=0).detach()
+kto               |    losses = torch.where(liked, $liked * (1 - ($beta * a).sigmoid()), $disliked * (1 - (-$beta * a).sigmoid()))
+kto               |    return losses.sum(), len(rows)
+                  |
+                  |class InOrder($trainer):
+                  |    def _get_train_sampler(self, *_):
+                  |        return range(len(data))
+                  |
+"""
+_START = r"""
+                  |$config
+                  |config.update({key: 0.0 for key, value in vars(config).items() if "drop" in key and isinstance(value, float)})
+                  |model = transformers.$cls(config)
+                  |for p in model.parameters():  # wide weights: losses must differ
+                  |    p.data += $spread * torch.randn_like(p)
+sdpa              |model.config._attn_implementation = "sdpa"
+                  |
+                  |def draw(low, high):
+                  |    return torch.randint(3, 32, (int(torch.randint(low, high, ())),)).tolist()
+                  |
+sft               |ids = [$draw for _ in range($total)]
+sft               |data = [{"input_ids": x, "completion_mask": [0] * ($skip) + [1] * (len(x) - ($skip))} for i, x in enumerate(ids)]
+reward            |data = [{"chosen": draw(3, 9) + [1], "rejected": draw(3, 9) + [1]} for _ in range($total)]
+pair              |data = [{"prompt": draw(1, 4), "chosen": draw(1, 7), "rejected": draw(1, 7)} for _ in range($total)]
+kto               |data = [{"prompt": draw(1, 4), "completion": draw(1, 7), "label": i % 3 > 0} for i in range($total)]
+!sft              |texts = [{key: text(v) if isinstance(v, list) else v for key, v in row.items()} for row in data]
+                  |plain = copy.deepcopy(model)  # the reference
+                  |ours, trained = ([p for p in m.parameters() if p.requires_grad] for m in (plain, model))
+ratio             |reference = copy.deepcopy(model).requires_grad_(False)
+ratio             |for p in reference.parameters():
+ratio             |    p.data += 0.1 * torch.randn_like(p)
+                  |optimizer = $optimizer
+                  |optimizer.register_step_pre_hook(watch)
+                  |$arguments
+                  |$made
+                  |trainer.train()
+"""
+_BETA = repr(_preference.BETA)
+_E = _preference.SMOOTHING
+_D = f"{_BETA} * (a - b)"
+#: objective -> the loss of a pair; a and b: log-ratios (or log-probabilities, or means per token) of chosen and rejected
+_PAIR = {
+    "reward": "-logsigmoid(a - b)",
+    "reward_centered": f"-logsigmoid(a - b) + {reward_centered.COEFFICIENT} * (a + b).square()",
+    "dpo_sigmoid": f"-logsigmoid({_D})",
+    "dpo_sigmoid_norm": f"-logsigmoid({_D})",
+    "dpo_sft": f"-logsigmoid({_D})",
+    "dpo_hinge": f"(1 - {_D}).relu()",
+    "dpo_ipo": f"(a - b - {0.5 / _preference.BETA}).square()",
+    "dpo_exo_pair": f"up.exp() * (up - math.log({1 - _E})) + down.exp() * (down - math.log({_E}))",
+    "dpo_nca_pair": f"-(logsigmoid({_BETA} * a) + logsigmoid(-{_BETA} * a) / 2 + logsigmoid(-{_BETA} * b) / 2)",
+    "dpo_robust": f"({_E} * down - {1 - _E} * up) / {1 - 2 * _E}",
+    "dpo_bco_pair": f"-logsigmoid({_BETA} * a) - logsigmoid(-{_BETA} * b)",
+    "dpo_sppo_hard": f"(a - {0.5 / _preference.BETA}).square() + (b + {0.5 / _preference.BETA}).square()",
+    "dpo_aot_unpaired": f"-logsigmoid({_BETA} * (a.sort().values - b.sort().values))",
+    "dpo_apo_zero": f"1 - ({_BETA} * a).sigmoid() + ({_BETA} * b).sigmoid()",
+    "dpo_apo_down": f"({_BETA} * a).sigmoid() + 1 - ({_D}).sigmoid()",
+    "dpo_discopop": "(1 - share) * -logsigmoid(d) + share * (-d).exp()",
+    "orpo": f"-{_BETA} * logsigmoid(a - b - (-a.exp()).log1p() + (-b.exp()).log1p())",
+    "cpo": f"-logsigmoid({_D})",
+    "simpo": f"-logsigmoid({_D} - {simpo.GAMMA})",
+}
+#: objective -> a line before it
+_BEFORE = {
+    "dpo_exo_pair": f"up, down = logsigmoid({_D}), logsigmoid(-{_D})",
+    "dpo_robust": f"up, down = logsigmoid({_D}), logsigmoid(-{_D})",
+    "dpo_discopop": f"d, share = {_D}, ({_D} / 0.5).sigmoid()",
+}
+_PER_TOKEN = ("dpo_sigmoid_norm", "dpo_ipo", "orpo", "simpo")
+
+
+def script(cell: Cell) -> str:
+    """The source of the script."""
+    if not driver.possible(cell):
+        raise CellError(f"no standalone script: TRL offers no cell {cell.id}")
+    if cell.objective not in _PAIR and cell.objective not in ("token_mean", "smoothed", "dft", *_trl_offline.KTO):
+        raise CellError(f"no standalone script for the objective {cell.objective} yet")
+    if adapter_of(cell.model) or cell.knob("packing") == "bfd":
+        raise CellError("no standalone script for TRL's packing into rows, or with an adapter, yet")
+    flags = flags_of(cell) | _flags(cell)
+    values = values_of(cell, driver) | _values(cell, flags)
+
+    def some(template: str) -> str:
+        return take(template, flags, values)
+
+    step = some(STEP)
+    if flags["several"]:
+        step = indent(step, "    ")
+    functions = some(HEAD), some(_TOKENIZER), some(_LOSS), some(HELPERS)
+    return finish(*functions, some(JOIN), some(_START), some(STEPS), step, some(END))
+
+
+def _flags(cell: Cell) -> Flags:
+    name = cell.objective
+    kind = "sft" if name in _trl_offline.SFT else "reward" if name in _trl_offline.REWARD else "kto" if name in _trl_offline.KTO else "pair"
+    own = name in ("orpo", "cpo", "simpo")
+    terms, scope = name in ("orpo", "cpo", "dpo_sft"), name in ("kto", "dpo_aot_unpaired")
+    return {
+        **{k: kind == k for k in ("sft", "reward", "kto", "pair")},
+        "dft": name == "dft",
+        "nll": kind == "sft" and name != "dft",
+        "scored": kind in ("kto", "pair"),
+        "own": own,
+        "ratio": kind in ("kto", "pair") and not own,
+        "mean": name in _PER_TOKEN,
+        "before": name in _BEFORE,
+        "batch": name == "kto",
+        "terms": terms,
+        "scope": scope,
+        "plain": not terms and not scope,
+        "sdpa": cell.knob("attention") == "sdpa",
+    }
+
+
+def _values(cell: Cell, flags: Flags) -> Values:
+    head, name = HEADS[cell.model], cell.objective
+    kind = _trl_offline._kind(name)
+    cls, config = _classes(kind)
+    names = {"sft": "cross_entropy", "kto": ""}
+    function = next((v for k, v in names.items() if flags[k]), "logsigmoid")
+    lines = ["import math"] * (name == "dpo_exo_pair") + ["from datasets import Dataset", "from tokenizers import Regex, Tokenizer"]
+    lines += ["from tokenizers.models import WordLevel", "from tokenizers.pre_tokenizers import Split"]
+    lines += [f"from torch.nn.functional import {function}"] * bool(function) + ["from torch.nn.utils.rnn import pad_sequence"]
+    if cls.__module__.startswith("trl.experimental"):
+        module = ".".join(cls.__module__.split(".")[:3])
+        trainer, configuration = f"{module}.{kind}Trainer", f"{module}.{kind}Config"
+        lines.insert(0, f"import {module}")
+    else:
+        trainer, configuration = f"trl.{kind}Trainer", f"trl.{kind}Config"
+    tokens = "processing_class" if _trl_offline._takes(cls, "processing_class") else "tokenizer"
+    given = {"model": "model", "args": "args", "train_dataset": f"Dataset.from_list({'data' if flags['sft'] else 'texts'})"}
+    given |= {tokens: "tokenizer", "optimizers": "(optimizer, None)"} | ({"ref_model": "reference"} if flags["ratio"] else {})
+    counted = "real" if name == "orpo" else "w"
+    return {
+        "functions": "\n".join(lines),
+        "config": config_of(cell),
+        "cls": head.cls,
+        "spread": str(head.spread),
+        "smoothing": ", label_smoothing=0.1" * (name == "smoothed"),
+        "losses": _PAIR.get(name, ""),
+        "before": _BEFORE.get(name, ""),
+        "what": "[(sum of a mean, number of its terms), ...]" if flags["terms"] else "(sum over these pairs, number of pairs)",
+        "skip": {"equal": "0", "prompted": "1 + i % 2"}.get(cell.batch, "i % 3"),
+        "counted": counted,
+        "share": repr(dpo_sft.SHARE),
+        "beta": _BETA,
+        "liked": repr(kto.LIKED),
+        "disliked": repr(kto.DISLIKED),
+        "trainer": trainer,
+        "draw": "draw(7, 8)" if cell.batch == "equal" else "draw(3, 8)",
+        "optimizer": optimizer(cell),
+        "arguments": call(f"args = {configuration}", _options(cell, config), {"output_dir": "folder.name", "learning_rate": "LR"}),
+        "made": call("trainer = InOrder", {}, given),
+    }
+
+
+def _classes(kind: str) -> tuple[Any, Any]:
+    try:
+        return _trl_offline._classes(kind)
+    except Incompatible as error:
+        raise CellError(str(error)) from None
+    except ImportError as error:
+        raise CellError(f"a script of a TRL cell depends on the installed TRL: {error}") from None
+
+
+def _options(cell: Cell, config: Any) -> dict[str, Any]:
+    """Arguments of the trainer's configuration."""
+    name, options = cell.objective, {**arguments(cell), "bf16": False}
+    options["gradient_checkpointing"] = cell.knob("checkpointing") == "on"
+    options.pop("remove_unused_columns", None)
+    if name in _trl_offline.SFT:
+        if not _trl_offline._offers(config, "completion_only_loss"):
+            raise CellError("no standalone script for the SFTTrainer before TRL 0.17")
+        options |= {"completion_only_loss": True, "max_length": None}
+        options |= {"loss_type": "dft"} if name == "dft" else {}
+        options |= {"label_smoothing_factor": 0.1} if name == "smoothed" else {}
+        return options | ({"padding_free": True} if cell.knob("packing") == "padding_free" else {})
+    options["max_length"] = 32
+    if _trl_offline._offers(config, "max_prompt_length"):
+        options["max_prompt_length"] = 16
+    if name == "reward_centered":
+        options["center_rewards_coefficient"] = reward_centered.COEFFICIENT
+    if name not in _trl_offline.REWARD:
+        options["beta"] = _preference.BETA
+    if name in _trl_offline.DPO:
+        options |= _trl_offline._dpo(name)
+    if name in _trl_offline.KTO:
+        options |= {"loss_type": _trl_offline.KTO[name], "desirable_weight": kto.LIKED, "undesirable_weight": kto.DISLIKED}
+    if name == "simpo":
+        options |= {"loss_type": "simpo", "cpo_alpha": 0.0, "simpo_gamma": simpo.GAMMA}
+    return options | ({"precompute_ref_log_probs": True} if cell.knob("precompute") == "on" else {})

@@ -11,7 +11,7 @@ PAIRS = (*DPO, "orpo", "cpo", "simpo", "kto", "kto_apo")
 @probe(
     [
         *grid("trl", model="llama.lm", objective=("token_mean", "dft", "smoothed"), windows=(1, 2, 4, 8), batch=("ragged", "prompted")),
-        *grid("trl", model=("gpt2.lm", "neox.lm"), windows=(1, 4)),
+        *grid("trl", model=("gpt2.lm", "neox.lm"), windows=4, batch=("ragged", "prompted")),
         *grid("trl", model="mixtral.lm", objective="router", windows=(1, 2, 8), batch="prompted"),
     ]
 )
@@ -43,8 +43,9 @@ def test_packing_changes_nothing(step: Step) -> None:
 
 @probe(
     [
-        *grid("trl", model="llama.lm", objective=("token_mean", "dpo_sigmoid", "kto_apo", "simpo"), windows=([4, 4, 2], [4, 1]), size=2),
-        *grid("trl", model="llama.value", objective="reward", windows=([4, 4, 2], [4, 1]), size=2),
+        *grid("trl", model="llama.lm", objective=("token_mean", "dpo_sigmoid", "simpo"), windows=([4, 4, 2], [4, 1]), size=2),
+        *grid("trl", model="llama.lm", objective="kto_apo", windows=[4, 1], size=2),
+        *grid("trl", model="llama.value", objective="reward", windows=[4, 1], size=2),
         *grid("trl", model="llama.lm", objective=("token_mean", "dpo_sigmoid", "kto"), windows=[4, 2, 4, 2], size=2, epochs=2),
         *grid("trl", model="llama.lm", objective=("token_mean", "dpo_sigmoid", "kto"), windows=[4, 4, 4], optimizer=("sgd", "adam")),
     ]

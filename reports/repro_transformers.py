@@ -13,7 +13,7 @@ from textwrap import indent
 from truestep.fixtures.adapters import ALPHA, RANK, TARGETS, VIRTUAL
 from truestep.fixtures.cell import Cell, CellError, adapter_of, base_of
 from truestep.fixtures.drivers import transformers as driver
-from truestep.fixtures.heads import CLASSES, HEADS, PAD, START
+from truestep.fixtures.heads import CLASSES, HEADS, PAD, START, Head
 from truestep.reports.template import Flags, Values, take
 from truestep.reports.template_trainer import (
     END,
@@ -33,7 +33,7 @@ from truestep.reports.template_trainer import (
 _MODEL = r"""
 reload            |def make():
                   |$config
-                  |${in}config.update({key: 0.0 for key, value in vars(config).items() if "drop" in key and isinstance(value, float)})
+dropout           |${in}config.update({key: 0.0 for key, value in vars(config).items() if "drop" in key and isinstance(value, float)})
                   |${in}model = transformers.$cls(config)
                   |${in}for p in model.parameters():  # wide weights: losses must differ
                   |${in}    p.data += $spread * torch.randn_like(p)
@@ -121,9 +121,7 @@ span              |    return cross_entropy(logits, torch.cat(ends), reduction="
                   |
 """
 _TRAINER = r"""
-                  |class InOrder(transformers.Trainer):
-                  |    def _get_train_sampler(self, *_):
-                  |        return range(len(data))
+derived           |class Own(transformers.Trainer):
 under             |    def create_optimizer(self, *_):
 under             |        self.optimizer = torch.optim.SGD(trained, lr=LR)  # its update is the gradient
 under             |        return self.optimizer
@@ -132,7 +130,7 @@ own               |        labels = inputs.pop("labels")
 own               |        outputs = model(**inputs)
 own               |        loss = cross_entropy(outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
 own               |        return (loss, outputs) if return_outputs else loss
-                  |
+derived           |
 func              |def window_mean(outputs, labels, num_items_in_batch=None):  # the documented use of compute_loss_func
 func              |    labels = labels[:, 1:].flatten()
 func              |    count = (labels != -100).sum() if num_items_in_batch is None else num_items_in_batch
@@ -162,6 +160,7 @@ reload            |    del seen[1:]
 !under            |optimizer.register_step_pre_hook(watch)
                   |$arguments
                   |$trainer
+!stream           |trainer._get_train_sampler = lambda *_: range(len(data))  # in order
 flagged           |trainer.model_accepts_loss_kwargs = False
 !reload           |trainer.train()
 reload            |trainer.train(resume_from_checkpoint=f"{folder.name}/checkpoint-1" if run == 2 else None)
@@ -214,6 +213,8 @@ def _flags(cell: Cell) -> Flags:
         "low": adapter not in ("", "prompt"),
         **{name: adapter == name for name in ("dora", "saved", "prompt")},
         "own": how in ("override", "flagged"),
+        "derived": how in ("override", "flagged") or f["engine"] == "deepspeed",
+        "dropout": has_dropout(head),
         "func": how == "func",
         "flagged": how == "flagged",
         "stream": f["data"] == "iterable",
@@ -268,8 +269,13 @@ def _values(cell: Cell, flags: Flags) -> Values:
         "lora": f"r={RANK}, lora_alpha={ALPHA}, target_modules={list(TARGETS)}{extra}",
         "optimizer": optimizer(cell),
         "arguments": call("args = transformers.TrainingArguments", options, raw),
-        "trainer": call("trainer = InOrder", {}, given),
+        "trainer": call(f"trainer = {'Own' if flags['derived'] else 'transformers.Trainer'}", {}, given),
     }
+
+
+def has_dropout(head: Head) -> bool:
+    """Whether its configuration may have dropout by default."""
+    return not head.config.startswith(("Llama", "Mistral", "Mixtral", "Qwen2", "Qwen3"))
 
 
 def config_of(cell: Cell) -> str:

@@ -10,11 +10,11 @@ from textwrap import indent
 from typing import Any
 
 from truestep.fixtures.cell import Cell, CellError, adapter_of
-from truestep.fixtures.drivers import Incompatible, _trl_offline
+from truestep.fixtures.drivers import Incompatible, _trl_offline, _trl_online
 from truestep.fixtures.drivers import trl as driver
 from truestep.fixtures.heads import HEADS
-from truestep.fixtures.objectives import _preference, dpo_sft, kto, reward_centered, simpo
-from truestep.reports.repro_transformers import config_of
+from truestep.fixtures.objectives import _policy, _preference, dpo_sft, kto, reward_centered, simpo
+from truestep.reports.repro_transformers import config_of, has_dropout
 from truestep.reports.template import Flags, Values, take
 from truestep.reports.template_trainer import (
     END,
@@ -35,10 +35,9 @@ _TOKENIZER = r"""
                   |def text(ids):
                   |    return "".join(f"<{i}>" for i in ids)
                   |
-                  |words = Tokenizer(WordLevel({text([i]): i for i in range(32)}, unk_token="<2>"))
-                  |words.pre_tokenizer = Split(Regex(r"<\d+>"), "isolated")
-                  |special = {"pad_token": "<0>", "eos_token": "<1>", "unk_token": "<2>"}
-                  |tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special)
+                  |words = Tokenizer(models.WordLevel({text([i]): i for i in range(32)}, unk_token="<2>"))
+                  |words.pre_tokenizer = pre_tokenizers.Split(Regex(r"<\d+>"), "isolated")
+                  |tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<0>", eos_token="<1>", unk_token="<2>")
                   |
 """
 _LOSS = r"""
@@ -68,7 +67,7 @@ ratio             |def ratio(prompts, completions):  # log-ratio of every comple
 ratio             |    (x, keep, _), (y, _, _) = (logps(net, prompts, completions) for net in (plain, reference))
 ratio             |    return ((x - y) * keep).sum(1)
 ratio             |
-pair              |def loss_of(rows):  # $what
+pair              |def loss_of(rows):  # $returns
 pair              |    prompts, chosen, rejected = ([row[key] for row in rows] for key in ("prompt", "chosen", "rejected"))
 own               |    (x, w, real), (y, l, _) = logps(plain, prompts, chosen), logps(plain, prompts, rejected)
 own               |    a, b = (x * w).sum(1), (y * l).sum(1)
@@ -88,15 +87,34 @@ kto batch         |    lent = ratio(prompts, completions[-1:] + completions[:-1]
 kto batch         |    a = a - lent.mean().clamp(min=0).detach()
 kto               |    losses = torch.where(liked, $liked * (1 - ($beta * a).sigmoid()), $disliked * (1 - (-$beta * a).sigmoid()))
 kto               |    return losses.sum(), len(rows)
-                  |
-                  |class InOrder($trainer):
-                  |    def _get_train_sampler(self, *_):
-                  |        return range(len(data))
+online            |def loss_of(rows):  # (sum over these micro-batches, $number)
+online            |    total = count = 0
+online            |    for x in rows:
+online            |        ids, mask = (torch.cat([x[f"prompt_{name}"], x[f"completion_{name}"]], 1) for name in ("ids", "mask"))
+online            |        keep, gain = x["completion_mask"], x["advantages"].reshape(-1, 1)
+online            |        logits = plain(input_ids=ids, attention_mask=mask).logits[:, -1 - keep.shape[1] : -1]
+online            |        each = logits.log_softmax(-1).gather(-1, x["completion_ids"][..., None])[..., 0]
+online            |        ratio = (each - x.get("old_per_token_logps", each.detach())).exp()
+online            |        losses = -torch.min(ratio * gain, ratio.clamp($low, $high) * gain) * keep
+online            |        total, count = total + $of_losses, count + $of_count
+online            |    return total, count
+online            |
+online            |class Recorded(trl.GRPOTrainer):
+online            |    def compute_loss(self, model, inputs, *args, **kwargs):
+moved             |        with torch.no_grad():  # what generated is another policy: ratios are not 1
+moved             |            inputs["old_per_token_logps"] = torch.sin(7.0 * inputs["completion_ids"]) / 2 - 3
+online            |        data.append(dict(inputs))  # one after the other: the micro-batches
+online            |        return super().compute_loss(model, inputs, *args, **kwargs)
+online            |
+online            |def generate(input_ids, **_):  # in place of the model's: completions that are made up
+online            |    made = [torch.randint(3, 32, (n,)).tolist() + [1] * (n < 6) for n in torch.randint(1, 7, (len(input_ids),)).tolist()]
+online            |    return torch.cat([input_ids, pad_sequence(list(map(torch.tensor, made)), True)], 1)
+online            |
                   |
 """
 _START = r"""
                   |$config
-                  |config.update({key: 0.0 for key, value in vars(config).items() if "drop" in key and isinstance(value, float)})
+dropout           |config.update({key: 0.0 for key, value in vars(config).items() if "drop" in key and isinstance(value, float)})
                   |model = transformers.$cls(config)
                   |for p in model.parameters():  # wide weights: losses must differ
                   |    p.data += $spread * torch.randn_like(p)
@@ -110,16 +128,17 @@ sft               |data = [{"input_ids": x, "completion_mask": [0] * ($skip) + [
 reward            |data = [{"chosen": draw(3, 9) + [1], "rejected": draw(3, 9) + [1]} for _ in range($total)]
 pair              |data = [{"prompt": draw(1, 4), "chosen": draw(1, 7), "rejected": draw(1, 7)} for _ in range($total)]
 kto               |data = [{"prompt": draw(1, 4), "completion": draw(1, 7), "label": i % 3 > 0} for i in range($total)]
-!sft              |texts = [{key: text(v) if isinstance(v, list) else v for key, v in row.items()} for row in data]
+online            |data, texts = [], [{"prompt": text(draw(1, 4))} for _ in range($total)]
+online            |model.generate = generate
+offline !sft      |texts = [{key: text(v) if isinstance(v, list) else v for key, v in row.items()} for row in data]
                   |plain = copy.deepcopy(model)  # the reference
                   |ours, trained = ([p for p in m.parameters() if p.requires_grad] for m in (plain, model))
-ratio             |reference = copy.deepcopy(model).requires_grad_(False)
-ratio             |for p in reference.parameters():
-ratio             |    p.data += 0.1 * torch.randn_like(p)
+ratio             |reference = transformers.$cls(config)
                   |optimizer = $optimizer
                   |optimizer.register_step_pre_hook(watch)
                   |$arguments
                   |$made
+offline           |trainer._get_train_sampler = lambda *_: range(len(data))  # in order
                   |trainer.train()
 """
 _BETA = repr(_preference.BETA)
@@ -153,6 +172,11 @@ _BEFORE = {
     "dpo_robust": f"up, down = logsigmoid({_D}), logsigmoid(-{_D})",
     "dpo_discopop": f"d, share = {_D}, ({_D} / 0.5).sigmoid()",
 }
+#: objective of GRPO -> over what its mean is
+_MEANS = {
+    "grpo": "sequence", "grpo_fresh": "sequence", "dr_grpo": "constant", "dr_grpo_fresh": "constant", "dapo": "token",
+    "dapo_fresh": "token", "bnpo": "local",
+}  # fmt: skip
 _PER_TOKEN = ("dpo_sigmoid_norm", "dpo_ipo", "orpo", "simpo")
 
 
@@ -160,7 +184,10 @@ def script(cell: Cell) -> str:
     """The source of the script."""
     if not driver.possible(cell):
         raise CellError(f"no standalone script: TRL offers no cell {cell.id}")
-    if cell.objective not in _PAIR and cell.objective not in ("token_mean", "smoothed", "dft", *_trl_offline.KTO):
+    if cell.objective in _MEANS:
+        if cell.split.world_size > 1 or cell.model.startswith("mixtral"):
+            raise CellError("no standalone script for GRPO on several ranks or with routers yet")
+    elif cell.objective not in _PAIR and cell.objective not in ("token_mean", "smoothed", "dft", *_trl_offline.KTO):
         raise CellError(f"no standalone script for the objective {cell.objective} yet")
     if adapter_of(cell.model) or cell.knob("packing") == "bfd":
         raise CellError("no standalone script for TRL's packing into rows, or with an adapter, yet")
@@ -179,11 +206,14 @@ def script(cell: Cell) -> str:
 
 def _flags(cell: Cell) -> Flags:
     name = cell.objective
-    kind = "sft" if name in _trl_offline.SFT else "reward" if name in _trl_offline.REWARD else "kto" if name in _trl_offline.KTO else "pair"
+    online = name in _MEANS
+    kind = "online" if online else "sft" if name in _trl_offline.SFT else "reward" if name in _trl_offline.REWARD else "kto" if name in _trl_offline.KTO else "pair"
     own = name in ("orpo", "cpo", "simpo")
-    terms, scope = name in ("orpo", "cpo", "dpo_sft"), name in ("kto", "dpo_aot_unpaired")
+    terms, scope = name in ("orpo", "cpo", "dpo_sft"), name in ("kto", "dpo_aot_unpaired", "bnpo")
     return {
-        **{k: kind == k for k in ("sft", "reward", "kto", "pair")},
+        **{k: kind == k for k in ("sft", "reward", "kto", "pair", "online")},
+        "offline": not online,
+        "moved": online and not name.endswith("_fresh"),
         "dft": name == "dft",
         "nll": kind == "sft" and name != "dft",
         "scored": kind in ("kto", "pair"),
@@ -195,49 +225,68 @@ def _flags(cell: Cell) -> Flags:
         "terms": terms,
         "scope": scope,
         "plain": not terms and not scope,
+        "dropout": has_dropout(HEADS[cell.model]),
         "sdpa": cell.knob("attention") == "sdpa",
     }
 
 
 def _values(cell: Cell, flags: Flags) -> Values:
     head, name = HEADS[cell.model], cell.objective
-    kind = _trl_offline._kind(name)
+    kind = "GRPO" if flags["online"] else _trl_offline._kind(name)
     cls, config = _classes(kind)
-    names = {"sft": "cross_entropy", "kto": ""}
+    names = {"sft": "cross_entropy", "kto": "", "online": ""}
     function = next((v for k, v in names.items() if flags[k]), "logsigmoid")
-    lines = ["import math"] * (name == "dpo_exo_pair") + ["from datasets import Dataset", "from tokenizers import Regex, Tokenizer"]
-    lines += ["from tokenizers.models import WordLevel", "from tokenizers.pre_tokenizers import Split"]
+    lines = ["import math"] * (name == "dpo_exo_pair") + ["from datasets import Dataset", "from tokenizers import Regex, Tokenizer, models, pre_tokenizers"]
     lines += [f"from torch.nn.functional import {function}"] * bool(function) + ["from torch.nn.utils.rnn import pad_sequence"]
     if cls.__module__.startswith("trl.experimental"):
         module = ".".join(cls.__module__.split(".")[:3])
         trainer, configuration = f"{module}.{kind}Trainer", f"{module}.{kind}Config"
-        lines.insert(0, f"import {module}")
+        imports = f"torch, transformers, {module}"
     else:
-        trainer, configuration = f"trl.{kind}Trainer", f"trl.{kind}Config"
+        trainer, configuration, imports = f"trl.{kind}Trainer", f"trl.{kind}Config", "torch, transformers, trl"
     tokens = "processing_class" if _trl_offline._takes(cls, "processing_class") else "tokenizer"
     given = {"model": "model", "args": "args", "train_dataset": f"Dataset.from_list({'data' if flags['sft'] else 'texts'})"}
     given |= {tokens: "tokenizer", "optimizers": "(optimizer, None)"} | ({"ref_model": "reference"} if flags["ratio"] else {})
+    if flags["online"]:
+        given |= {"reward_funcs": "lambda completions, **_: torch.randn(len(completions)).tolist()"}
+        trainer, function = "Recorded", ""
     counted = "real" if name == "orpo" else "w"
     return {
+        **(_online(cell) if flags["online"] else {}),
         "functions": "\n".join(lines),
+        "modules": imports,
         "config": config_of(cell),
         "cls": head.cls,
         "spread": str(head.spread),
         "smoothing": ", label_smoothing=0.1" * (name == "smoothed"),
         "losses": _PAIR.get(name, ""),
         "before": _BEFORE.get(name, ""),
-        "what": "[(sum of a mean, number of its terms), ...]" if flags["terms"] else "(sum over these pairs, number of pairs)",
+        "returns": "[(sum of a mean, number of its terms), ...]" if flags["terms"] else "(sum over these pairs, number of pairs)",
         "skip": {"equal": "0", "prompted": "1 + i % 2"}.get(cell.batch, "i % 3"),
         "counted": counted,
         "share": repr(dpo_sft.SHARE),
         "beta": _BETA,
         "liked": repr(kto.LIKED),
         "disliked": repr(kto.DISLIKED),
-        "trainer": trainer,
         "draw": "draw(7, 8)" if cell.batch == "equal" else "draw(3, 8)",
         "optimizer": optimizer(cell),
         "arguments": call(f"args = {configuration}", _options(cell, config), {"output_dir": "folder.name", "learning_rate": "LR"}),
-        "made": call("trainer = InOrder", {}, given),
+        "made": call(f"trainer = {trainer}", {}, given),
+    }
+
+
+def _online(cell: Cell) -> Values:
+    mean = _MEANS[cell.objective]
+    sums = {"sequence": "(losses.sum(1) / keep.sum(1)).sum()"}
+    counts = {"sequence": "len(ids)", "constant": f"{_policy.BUDGET} * len(ids)"}
+    return {
+        "number": {"sequence": "completions", "constant": "tokens that there could be"}.get(mean, "tokens"),
+        "of_losses": sums.get(mean, "losses.sum()"),
+        "of_count": counts.get(mean, "keep.sum()"),
+        "low": repr(1 - _policy.LOW),
+        "high": repr(1 + _policy.HIGH),
+        "micro": "1",  # what is recorded are micro-batches
+        "batch": str(max(cell.split.windows)),
     }
 
 
@@ -253,8 +302,16 @@ def _classes(kind: str) -> tuple[Any, Any]:
 def _options(cell: Cell, config: Any) -> dict[str, Any]:
     """Arguments of the trainer's configuration."""
     name, options = cell.objective, {**arguments(cell), "bf16": False}
+    if name in _MEANS:
+        options |= {**_trl_online._options(cell, config), "num_generations": 2, "max_steps": cell.split.steps}
+        try:
+            _trl_online._refuse(cell, config, {k: v for k, v in options.items() if k != "use_cpu"})
+        except Incompatible as error:
+            raise CellError(str(error)) from None
     options["gradient_checkpointing"] = cell.knob("checkpointing") == "on"
     options.pop("remove_unused_columns", None)
+    if name in _MEANS:
+        return options
     if name in _trl_offline.SFT:
         if not _trl_offline._offers(config, "completion_only_loss"):
             raise CellError("no standalone script for the SFTTrainer before TRL 0.17")

@@ -26,6 +26,8 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "accelerate": ("truestep.fixtures.faults.accelerate",),
     "torch": ("truestep.fixtures.faults.plain", "truestep.fixtures.faults.parallel"),
     "deepspeed": ("truestep.fixtures.faults.deepspeed", *reverse.MODULES),
+    "transformers": ("truestep.fixtures.faults.transformers",),
+    "trl": ("truestep.fixtures.faults.trl",),
 }
 DRAWN = "truestep.fixtures.faults.drawn"
 SIZES = (1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)

@@ -16,7 +16,12 @@ ADVISORY = Advisory(
     framework="trl",
     title="GRPO and RLOO skip the prediction head of models that have one",
     affected=(("1.15.0", None),),
-    trigger=({"objective": ONLINE, "model": ("modernbert_decoder.lm", "bert_decoder.lm", "roberta_decoder.lm", "recurrent_gemma.lm")},),
+    trigger=(
+        {
+            "objective": ONLINE,
+            "model": ("modernbert_decoder.lm", "bert_decoder.lm", "roberta_decoder.lm", "recurrent_gemma.lm"),
+        },
+    ),
     signature=("unexplained", "loss"),
     links=("https://github.com/huggingface/trl/blob/v1.16.0/trl/trainer/utils.py",),
     cell="trl-modernbert_decoder.lm-W1-K1-objective:dapo_fresh-batch:equal",

@@ -37,7 +37,10 @@ UNEVEN = Advisory(
     framework="trl",
     title="GRPO's dapo, cispo and vespo estimate the tokens of an accumulation window from its generation batches",
     affected=(("1.9.1", None),),
-    trigger=({"objective": COUNTED, "generation": ("half",)}, {"objective": COUNTED, "generation": ("double",), "steps": {"min": 7}}),
+    trigger=(
+        {"objective": COUNTED, "generation": ("half",)},
+        {"objective": COUNTED, "generation": ("double",), "steps": {"min": 7}},
+    ),
     signature=("re-weighted", "scaled", "loss"),
     links=(
         "https://github.com/huggingface/trl/blob/v1.16.0/trl/trainer/grpo_trainer.py",

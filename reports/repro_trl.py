@@ -37,7 +37,7 @@ _TOKENIZER = r"""
                   |
                   |words = Tokenizer(models.WordLevel({text([i]): i for i in range(32)}, unk_token="<2>"))
                   |words.pre_tokenizer = pre_tokenizers.Split(Regex(r"<\d+>"), "isolated")
-                  |tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<0>", eos_token="<1>", unk_token="<2>")
+                  |tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<0>", eos_token="<1>")
                   |
 """
 _LOSS = r"""
@@ -213,6 +213,7 @@ def _flags(cell: Cell) -> Flags:
     return {
         **{k: kind == k for k in ("sft", "reward", "kto", "pair", "online")},
         "offline": not online,
+        "epochs": cell.split.epochs > 1 and not online,  # what is recorded goes on
         "moved": online and not name.endswith("_fresh"),
         "dft": name == "dft",
         "nll": kind == "sft" and name != "dft",

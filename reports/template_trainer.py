@@ -25,7 +25,7 @@ joined            |os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD
                   |import $modules
                   |$functions
                   |
-                  |LR, seen = $lr, []  # of every step: weights, gradient, learning rate
+                  |LR, $kept = $lr, []  # of every step: $of_step
 under             |$zero
                   |
 '''
@@ -49,12 +49,9 @@ stage3            |def whole(p):
 stage3            |    with deepspeed.zero.GatheredParameters([p]):
 stage3            |        return p.detach().clone()
 stage3            |
-under             |class Watch(transformers.TrainerCallback):  # the update of plain SGD is the gradient
-under             |    def on_step_begin(self, *_, optimizer, **__):
-under             |        seen.append(($weights, optimizer.param_groups[0]["lr"]))
+under             |class Watch(transformers.TrainerCallback):
 under             |    def on_step_end(self, *_, **__):
-under             |        before, rate = seen.pop()
-under             |        seen.append((before, (before - $weights) / rate, rate))
+under             |        weights.append($weights)
                   |
 '''
 JOIN = r'''
@@ -65,9 +62,11 @@ under             |deepspeed.init_distributed("gloo", verbose=False)
                   |torch.manual_seed($seed)
 '''
 STEPS = r'''
-                  |logs = [log for log in trainer.state.log_history if "loss" in log]
+under             |rates = [$scheduled for step in range($steps)]
+under             |seen = [(a, (a - b) / r, r) for a, b, r in zip([flat(ours), *weights], weights, rates)]  # what plain SGD did
+several           |logs = [log for log in trainer.state.log_history if "loss" in log]
 several           |wrong = check("the number of optimizer steps", len(seen), $steps, 0)
-!several          |(before, got, rate), log, rows = seen[0], logs[0], data
+!several          |(before, got, rate), log, rows = seen[0], trainer.state.log_history[0], data
 several           |for step, ((before, got, rate), log) in enumerate(zip(seen, logs)):
 epochs            |    rows = data[step % $per_epoch * $batch :][:$batch]
 several !epochs   |    rows = data[step * $batch :][:$batch]
@@ -98,9 +97,8 @@ apiece            |print(f"effective weights of what is added: {weights[len(part
 linear            |wrong |= check("the learning rate, used and logged,", [rate, log["learning_rate"]], [$scheduled] * 2, 1e-6)
 '''
 END = r'''
-ranks             |everyone = [None, None]
-ranks             |torch.distributed.all_gather_object(everyone, $weights)
-ranks             |wrong |= check("rank 1, against rank 0,", everyone[1], everyone[0], 0)
+ranks             |torch.distributed.broadcast(other := $weights, 1)
+ranks             |wrong |= check("rank 1, against rank 0,", other, $weights, 0)
                   |print("WRONG" if wrong else "RIGHT", "with $name", $name.__version__)
                   |sys.exit(int(wrong))
 '''
@@ -150,6 +148,8 @@ def values_of(cell: Cell, driver: Any) -> Values:
         "packages": ", ".join(needed(packages)),
         "modules": ", ".join(needed(modules | {driver.NAME: True})),
         "zero": dictionary("ZERO = {", zero, 120) if zero else "",
+        "of_step": "the weights after it" if flags["under"] else "weights, gradient, learning rate",
+        "kept": "weights" if flags["under"] else "seen",
         "lr": repr(0.5 if flags["under"] else _settings(cell)["lr"]),
         "file": ", file=sys.__stdout__" * (ranks > 1),
         "weights": "flat(map(whole, trained))" if flags["stage3"] else "flat(trained)",

@@ -90,6 +90,15 @@ def counted(trainer: Any, inputs: Mapping[str, Any]) -> Any:
     return (labels[..., 1:] if skips_first(trainer, inputs) else labels).ne(-100).sum()
 
 
+def recounted(trainer: Any, batches: list[Any], items: Any) -> Any:
+    """The targets of a step, over all ranks where the Trainer counts so, as the kind of number that ``items`` is."""
+    skips_first(trainer, trainer._prepare_inputs(batches[0]))  # where the model is
+    found = sum(counted(trainer, batch) for batch in batches)
+    if trainer.args.world_size > 1 and getattr(trainer.args, "average_tokens_across_devices", False):
+        found = trainer.accelerator.gather(found.to(trainer.args.device)).sum()
+    return found.to(items.device) if hasattr(items, "device") else int(found)
+
+
 def by_items(trainer: Any, inputs: Mapping[str, Any], items: Any, result: Any, returns: bool) -> Any:
     """A mean over the micro-batch turned into its share of the mean over the step: times its items by all items."""
     share = counted(trainer, inputs) / items

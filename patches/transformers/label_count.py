@@ -11,7 +11,7 @@ from typing import Any
 
 from ..advisory import Advisory
 from ..patch import Patch
-from ._items import MODULE, RELIES_ON, skips_first, sources
+from ._items import MODULE, RELIES_ON, recounted, skips_first, sources
 from ._trainer import FACTS
 
 #: a causal head whose labels begin with the first token
@@ -46,10 +46,7 @@ def get_batch_samples(original: Callable[..., Any], self: Any, *args: Any, **kwa
     seen_to = getattr(self, "_loss_shifts_labels", False) or self.args.n_gpu > 1
     if items is None or seen_to or not skips_first(self, self._prepare_inputs(batches[0])):
         return batches, items
-    firsts = sum(batch["labels"][..., 0].ne(-100).sum() for batch in batches)
-    if self.args.world_size > 1 and getattr(self.args, "average_tokens_across_devices", False):
-        firsts = self.accelerator.gather(firsts.to(self.args.device)).sum()
-    return batches, items - (firsts.to(items.device) if hasattr(items, "device") else int(firsts))
+    return batches, recounted(self, batches, items)
 
 
 PATCH = Patch(

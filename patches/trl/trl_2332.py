@@ -29,6 +29,7 @@ ADVISORY = Advisory(
         "trl-llama.lm-W1-K1-objective:dpo_sigmoid [0.12.2]": 7.4e-07,
         "trl-llama.lm-W1-K1b8-objective:dpo_sigmoid [0.12.2]": 6.7e-07,
         "trl-llama.lm-W1-K1b2-objective:dpo_sigmoid [0.12.2]": 0.517,
+        "trl-llama.lm-W1-K1b2-objective:dpo_sigmoid [0.13.0]": 7e-07,
     },
     details=(
         "It needs a micro-batch in which no sequence has both the longest prompt and the longest completion: almost every one "

@@ -35,6 +35,9 @@ ADVISORY = Advisory(
         "trl-llama.lm-W1-K4x2-objective:kto_apo [0.12.2]": 3.0,
         "trl-llama.lm-W1-K8-objective:kto_apo [0.12.2]": 7.0,
         "trl-llama.lm-W1-K1-objective:simpo [0.12.2]": 6e-07,
+        "trl-llama.lm-W1-K4-objective:dpo_sigmoid [0.13.0]": 3.0,
+        "trl-llama.lm-W1-K4-objective:kto_apo [0.13.0]": 3.0,
+        "trl-llama.lm-W1-K4-objective:dpo_sigmoid [0.11.4]": 7e-07,
     },
     details=(
         "The loss that is logged is right: only a gradient, a norm or an update shows it, and Adam's first step hides it; "

@@ -10,7 +10,7 @@ from ..advisory import Advisory
 ADVISORY = Advisory(
     id="trl-3716",
     framework="trl",
-    title="ORPO: gradients times gradient_accumulation_steps with transformers 4.46 and later",
+    title="ORPO: gradients times gradient_accumulation_steps with transformers 4.46 to 4.49",
     affected=(("0.12.0", "0.20.0"),),
     trigger=({"objective": ("orpo",), "K": {"min": 2}},),
     signature=("scaled", "re-weighted", "unexplained", "loss"),
@@ -20,7 +20,13 @@ ADVISORY = Advisory(
         "trl-llama.lm-W1-K4x2-objective:orpo [0.12.2]": 3.11,
         "trl-llama.lm-W1-K4x2-objective:orpo [0.15.2]": 3.11,
         "trl-llama.lm-W1-K8-objective:orpo [0.15.2]": 7.6,
+        "trl-llama.lm-W1-K4-objective:orpo [0.13.0]": 3.11,
+        "trl-llama.lm-W1-K4-objective:orpo [0.19.1]": 0.0576,
         "trl-llama.lm-W1-K4x2-objective:orpo [0.25.1]": 0.0576,
     },
-    details="What is left after the fix is truestep-2026-20: the likelihood term is a mean of micro-batch means.",
+    details=(
+        "It takes a Trainer that leaves the division to the loss: red with transformers 4.46.3, 4.47.1 and 4.49.0; 0.19.1 with "
+        "transformers 4.53.3 is not too large. What is left in either case, and after the fix, is truestep-2026-20: the "
+        "likelihood term is a mean of micro-batch means."
+    ),
 )

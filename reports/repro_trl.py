@@ -6,6 +6,7 @@ written out in plain PyTorch over the whole batch of a step.
 
 from __future__ import annotations
 
+import dataclasses
 from textwrap import indent
 from typing import Any
 
@@ -72,6 +73,8 @@ pair              |    prompts, chosen, rejected = ([row[key] for row in rows] f
 own               |    (x, w, real), (y, l, _) = logps(plain, prompts, chosen), logps(plain, prompts, rejected)
 own               |    a, b = (x * w).sum(1), (y * l).sum(1)
 own mean          |    a, b = a / w.sum(1), b / l.sum(1)  # per token
+aot               |    a, b = ([(x * keep).sum(1) for x, keep, _ in (logps(net, prompts, chosen), logps(net, prompts, rejected))]
+aot               |            for net in (plain, reference))
 ratio pair        |    a, b = ratio(prompts, chosen), ratio(prompts, rejected)
 ratio mean        |    a, b = (x / torch.tensor([len(c) + 1 for c in texts]) for x, texts in ((a, chosen), (b, rejected)))
 before            |    $before
@@ -95,6 +98,7 @@ online            |        keep, gain = x["completion_mask"], x["advantages"].re
 online            |        logits = plain(input_ids=ids, attention_mask=mask).logits[:, -1 - keep.shape[1] : -1]
 online            |        each = logits.log_softmax(-1).gather(-1, x["completion_ids"][..., None])[..., 0]
 online            |        ratio = (each - x.get("old_per_token_logps", each.detach())).exp()
+gspo              |        ratio = ((ratio.log() * keep).sum(1, keepdim=True) / keep.sum(1, keepdim=True)).exp()
 online            |        losses = -torch.min(ratio * gain, ratio.clamp($low, $high) * gain) * keep
 online            |        total, count = total + $of_losses, count + $of_count
 online            |    return total, count
@@ -133,13 +137,15 @@ online            |model.generate = generate
 offline !sft      |texts = [{key: text(v) if isinstance(v, list) else v for key, v in row.items()} for row in data]
                   |plain = copy.deepcopy(model)  # the reference
                   |ours, trained = ([p for p in m.parameters() if p.requires_grad] for m in (plain, model))
-ratio             |reference = transformers.$cls(config)
+compared          |reference = transformers.$cls(config)
                   |optimizer = $optimizer
                   |optimizer.register_step_pre_hook(watch)
                   |$arguments
                   |$made
 offline           |trainer._get_train_sampler = lambda *_: range(len(data))  # in order
                   |trainer.train()
+online ranks      |torch.distributed.all_gather_object(everyone := [None, None], data)
+online ranks      |data = [x for both in zip(*everyone) for x in both]
 """
 _BETA = repr(_preference.BETA)
 _E = _preference.SMOOTHING
@@ -159,6 +165,7 @@ _PAIR = {
     "dpo_bco_pair": f"-logsigmoid({_BETA} * a) - logsigmoid(-{_BETA} * b)",
     "dpo_sppo_hard": f"(a - {0.5 / _preference.BETA}).square() + (b + {0.5 / _preference.BETA}).square()",
     "dpo_aot_unpaired": f"-logsigmoid({_BETA} * (a.sort().values - b.sort().values))",
+    "dpo_aot": f"-logsigmoid({_BETA} * ((a[0] - a[1]).sort().values - (b[0] - b[1]).sort().values))",
     "dpo_apo_zero": f"1 - ({_BETA} * a).sigmoid() + ({_BETA} * b).sigmoid()",
     "dpo_apo_down": f"({_BETA} * a).sigmoid() + 1 - ({_D}).sigmoid()",
     "dpo_discopop": "(1 - share) * -logsigmoid(d) + share * (-d).exp()",
@@ -175,7 +182,7 @@ _BEFORE = {
 #: objective of GRPO -> over what its mean is
 _MEANS = {
     "grpo": "sequence", "grpo_fresh": "sequence", "dr_grpo": "constant", "dr_grpo_fresh": "constant", "dapo": "token",
-    "dapo_fresh": "token", "bnpo": "local",
+    "dapo_fresh": "token", "bnpo": "local", "gspo": "sequence",
 }  # fmt: skip
 _PER_TOKEN = ("dpo_sigmoid_norm", "dpo_ipo", "orpo", "simpo")
 
@@ -184,10 +191,8 @@ def script(cell: Cell) -> str:
     """The source of the script."""
     if not driver.possible(cell):
         raise CellError(f"no standalone script: TRL offers no cell {cell.id}")
-    if cell.objective in _MEANS:
-        if cell.split.world_size > 1 or cell.model.startswith("mixtral"):
-            raise CellError("no standalone script for GRPO on several ranks or with routers yet")
-    elif cell.objective not in _PAIR and cell.objective not in ("token_mean", "smoothed", "dft", *_trl_offline.KTO):
+    known = (*_PAIR, *_MEANS, *_trl_offline.KTO, "token_mean", "smoothed", "dft")
+    if cell.objective not in known:
         raise CellError(f"no standalone script for the objective {cell.objective} yet")
     if adapter_of(cell.model) or cell.knob("packing") == "bfd":
         raise CellError("no standalone script for TRL's packing into rows, or with an adapter, yet")
@@ -209,7 +214,7 @@ def _flags(cell: Cell) -> Flags:
     online = name in _MEANS
     kind = "online" if online else "sft" if name in _trl_offline.SFT else "reward" if name in _trl_offline.REWARD else "kto" if name in _trl_offline.KTO else "pair"
     own = name in ("orpo", "cpo", "simpo")
-    terms, scope = name in ("orpo", "cpo", "dpo_sft"), name in ("kto", "dpo_aot_unpaired", "bnpo")
+    terms, scope = name in ("orpo", "cpo", "dpo_sft"), name in ("kto", "dpo_aot", "dpo_aot_unpaired", "bnpo")
     return {
         **{k: kind == k for k in ("sft", "reward", "kto", "pair", "online")},
         "offline": not online,
@@ -219,7 +224,10 @@ def _flags(cell: Cell) -> Flags:
         "nll": kind == "sft" and name != "dft",
         "scored": kind in ("kto", "pair"),
         "own": own,
-        "ratio": kind in ("kto", "pair") and not own,
+        "compared": kind in ("kto", "pair") and not own,  # with a reference model
+        "ratio": kind in ("kto", "pair") and not own and name != "dpo_aot",
+        "aot": name == "dpo_aot",
+        "gspo": name == "gspo",
         "mean": name in _PER_TOKEN,
         "before": name in _BEFORE,
         "batch": name == "kto",
@@ -247,7 +255,7 @@ def _values(cell: Cell, flags: Flags) -> Values:
         trainer, configuration, imports = f"trl.{kind}Trainer", f"trl.{kind}Config", "torch, transformers, trl"
     tokens = "processing_class" if _trl_offline._takes(cls, "processing_class") else "tokenizer"
     given = {"model": "model", "args": "args", "train_dataset": f"Dataset.from_list({'data' if flags['sft'] else 'texts'})"}
-    given |= {tokens: "tokenizer", "optimizers": "(optimizer, None)"} | ({"ref_model": "reference"} if flags["ratio"] else {})
+    given |= {tokens: "tokenizer", "optimizers": "(optimizer, None)"} | ({"ref_model": "reference"} if flags["compared"] else {})
     if flags["online"]:
         given |= {"reward_funcs": "lambda completions, **_: torch.randn(len(completions)).tolist()"}
         trainer, function = "Recorded", ""
@@ -287,7 +295,7 @@ def _online(cell: Cell) -> Values:
         "low": repr(1 - _policy.LOW),
         "high": repr(1 + _policy.HIGH),
         "micro": "1",  # what is recorded are micro-batches
-        "batch": str(max(cell.split.windows)),
+        "batch": str(max(cell.split.windows) * cell.split.world_size),
     }
 
 
@@ -312,7 +320,8 @@ def _options(cell: Cell, config: Any) -> dict[str, Any]:
     options["gradient_checkpointing"] = cell.knob("checkpointing") == "on"
     options.pop("remove_unused_columns", None)
     if name in _MEANS:
-        return options
+        defaults = {field.name: field.default for field in dataclasses.fields(config)}
+        return {k: v for k, v in options.items() if k == "gradient_checkpointing" or defaults[k] != v}
     if name in _trl_offline.SFT:
         if not _trl_offline._offers(config, "completion_only_loss"):
             raise CellError("no standalone script for the SFTTrainer before TRL 0.17")

@@ -38,7 +38,7 @@ HELPERS = r'''
                   |
                   |def check(what, got, want, limit=1e-4, of=""):
                   |    got, want = (torch.as_tensor(value, dtype=torch.double).detach() for value in (got, want))
-                  |    error = float((got - want).norm() / want.norm())
+                  |    error = float((got - want).norm() / want.norm().clamp(min=1e-3))
                   |    print(f"{what} is off by {error:.3g}{of}" + ("" if error <= limit else "  <- WRONG"))
                   |    return not error <= limit
                   |
@@ -92,7 +92,7 @@ clip              |factor = min(1.0, $max_norm / (want.norm() + 1e-6))
 apiece            |print(f"effective weights of the micro-batches: {weights[: len(parts)]}  expected: {[1.0] * len(parts)}")
 apiece            |print(f"effective weights of what is added: {weights[len(parts) :]}  expected: {[1.0] * len(parts)}")
                   |wrong $or= check($what, got, $clipped, of=" (relative to the whole batch's gradient)")
-                  |wrong |= check("the loss logged", log["loss"], loss, 1e-4 + 1e-4 / abs(float(loss)))
+                  |wrong |= check("the loss logged", log["loss"], loss, 1e-4 + 1e-4 / max(abs(float(loss)), 1e-3))
                   |wrong |= check("the norm logged", log.get("grad_norm") or want.norm(), want.norm())
 linear            |wrong |= check("the learning rate, used and logged,", [rate, log["learning_rate"]], [$scheduled] * 2, 1e-6)
 '''

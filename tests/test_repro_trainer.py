@@ -22,11 +22,11 @@ GREEN = "transformers-llama.lm-W1-K4-batch:prompted"
 TRAINER = (
     GREEN,
     "transformers-llama.lm-W1-K4x3-batch:prompted",
-    "transformers-llama.lm-W1-K1-batch:prompted-compute_loss:func-padding:far",
+    "transformers-llama.lm-W1-K1-batch:prompted-compute_loss:func",
     "transformers-llama.lm-W1-K2x2-batch:prompted-optimizer:adam-schedule:linear-checkpoint:reload",
     "transformers-bert.class-W1-K4",  # not divided by K: https://github.com/huggingface/transformers/issues/47688
     "transformers-bert.mlm-W1-K1",
-    "transformers-t5.seq2seq-W1-K8",
+    "transformers-t5.seq2seq-W1-K8-padding:far",
     "transformers-mixtral.lm-W1-K4-objective:router",  # https://github.com/huggingface/transformers/issues/48690
     "transformers-llama.lm-W1-K4-evaluate:3",
     "transformers-bert.class-W2-K2",
@@ -107,15 +107,15 @@ def test_scripts_are_short_and_hold_only_what_the_cell_needs() -> None:
         needs = {
             "os.fork": cell.split.world_size > 1,
             "for step, ": cell.split.steps > 1,
-            "factor": cell.knob("clipping") in ("tight", "unset"),
-            "evaluate(": cell.knob("evaluate") != "none",
+            "factor = ": cell.knob("clipping") in ("tight", "unset"),
+            "trainer.evaluate(": cell.knob("evaluate") != "none",
             "resume_from_checkpoint": cell.knob("checkpoint") == "reload",
             "import deepspeed": cell.knob("engine") == "deepspeed",
             "GatheredParameters": cell.knob("stage") == "3",
             "label_smoothing": cell.objective == "smoothed",
         }
         assert {text: text in source for text in needs} == needs, cell.id
-    assert {name: lengths[name] for name in TRAINER[:-1] if lengths[name] > 80} == {}
+    assert {cell.id: lengths[cell.id] for cell in cells[: len(TRAINER)] if lengths[cell.id] > 80} == {}
     assert max(lengths.values()) <= 100
 
 

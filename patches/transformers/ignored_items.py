@@ -16,17 +16,18 @@ from ._items import MODULE, RELIES_ON, by_items, ignores_items, recounted, sourc
 from ._trainer import FACTS, SEVERAL, UNLIKE
 
 _IGNORED = {**FACTS, "ignores_items": (True,), "objective": {"not": ("smoothed",)}}
+_TRIGGER = (
+    {**_IGNORED, "K": SEVERAL},
+    {**_IGNORED, "world_size": SEVERAL, "averages": (True,)},
+    *({**one, **_IGNORED} for one in UNLIKE),
+)
 
-ADVISORY = Advisory(
+_GENERAL = Advisory(
     id="transformers-47688",
     framework="transformers",
     title="Gradient and loss times the accumulation steps and the world size for heads that ignore the number of items",
-    affected=(("4.48.1", None),),
-    trigger=(
-        {**_IGNORED, "K": SEVERAL},
-        {**_IGNORED, "world_size": SEVERAL, "averages": (True,)},
-        *({**one, **_IGNORED} for one in UNLIKE),
-    ),
+    affected=(("4.54.0", None),),
+    trigger=_TRIGGER,
     signature=("scaled", "re-weighted", "loss", "norm", "clipped"),
     links=("https://github.com/huggingface/transformers/issues/47688",),
     cell="transformers-llama.class-W1-K4",
@@ -35,7 +36,6 @@ ADVISORY = Advisory(
         "transformers-llama.class-W1-K4 [4.53.3]": 4.2e-07,
         "transformers-llama.class-W1-K4 [4.54.0]": 3.0,
         "transformers-llama.class-W1-K4 [5.23.0]": 3.0,
-        "transformers-neox.lm-W1-K4 [4.48.3]": 3.0,
         "transformers-bert.class-W1-K4 [4.57.6]": 5.7e-07,
         "transformers-bert.class-W1-K4 [5.0.0]": 3.0,
         "transformers-bert.class-W1-K4 [5.23.0]": 3.0,
@@ -43,6 +43,23 @@ ADVISORY = Advisory(
     },
     details="Set trainer.model_accepts_loss_kwargs = False after building the Trainer (since 5.19 loss_is_scaled_for_ga = False).",
 )
+
+#: one release had such a head before: GPT-NeoX took the arguments and did not pass them on
+_NEOX = Advisory(
+    id="transformers-4.48.3-neox",
+    framework="transformers",
+    title="GPTNeoXForCausalLM takes the number of items and ignores it: a mean of means, times the accumulation steps",
+    affected=(("4.48.3", "4.49.0"),),
+    trigger=_TRIGGER,
+    signature=("scaled", "re-weighted", "loss", "norm", "clipped"),
+    links=("https://github.com/huggingface/transformers/blob/v4.48.3/src/transformers/models/gpt_neox/modeling_gpt_neox.py",),
+    cell="transformers-neox.lm-W1-K4",
+    measured={
+        "transformers-neox.lm-W1-K4 [4.48.3]": 3.0,
+    },
+)
+
+ADVISORY = (_GENERAL, _NEOX)
 
 
 def _get_batch_samples(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -76,9 +93,9 @@ def _compute_loss(
 
 
 PATCH = Patch(
-    advisory=ADVISORY,
+    advisory=_GENERAL,
     module=MODULE,
     around={"Trainer.compute_loss": _compute_loss, "Trainer.get_batch_samples": _get_batch_samples},
     relies_on=RELIES_ON,
-    fingerprints=sources("4.48.1 .. 4.48.3", "5.23.0"),
+    fingerprints=sources("4.54.0 .. 4.54.1", "5.23.0"),
 )

@@ -15,7 +15,7 @@ ADVISORY = Advisory(
     id="truestep-2026-42",
     framework="trl",
     title="GRPO and RLOO skip the prediction head of models that have one",
-    affected=(("1.15.0", None),),
+    affected=(("1.16.0", None),),
     trigger=(
         {
             "objective": ONLINE,
@@ -26,11 +26,11 @@ ADVISORY = Advisory(
     links=("https://github.com/huggingface/trl/blob/v1.16.0/trl/trainer/utils.py",),
     cell="trl-modernbert_decoder.lm-W1-K1-objective:dapo_fresh-batch:equal",
     measured={
-        "trl-modernbert_decoder.lm-W1-K1-objective:dapo_fresh-batch:equal [1.14.0]": 6.0e-07,
+        "trl-modernbert_decoder.lm-W1-K1-objective:dapo_fresh-batch:equal [1.14.0]": 6.3e-07,
         "trl-modernbert_decoder.lm-W1-K1-objective:dapo_fresh-batch:equal [1.16.0]": 1.47,
         "trl-modernbert_decoder.lm-W1-K1-objective:rloo_fresh-batch:equal [1.16.0]": 1.47,
         "trl-bert_decoder.lm-W1-K1-objective:dapo_fresh-batch:equal [1.16.0]": 2.44,
         "trl-recurrent_gemma.lm-W1-K1-objective:dapo_fresh-batch:equal [1.16.0]": 0.0112,
     },
-    details="1.15.0 needs Triton for it and stops on a CPU; 1.16.0 has a path in plain PyTorch.",
+    details="1.15.0 has it by reading, but needs Triton and stops on a CPU; 1.16.0 has a path in plain PyTorch.",
 )

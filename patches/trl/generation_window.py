@@ -27,7 +27,7 @@ SCALED = Advisory(
         "trl-neox.lm-W1-K4x2-objective:dapo-generation:double [0.25.1]": 0.5,
         "trl-neox.lm-W1-K4x2-objective:dapo-generation:double [1.9.0]": 0.5,
         "trl-neox.lm-W1-K4x2-objective:dapo-generation:half [1.9.0]": 1.03,
-        "trl-neox.lm-W1-K4x2-objective:dapo-generation:double [1.9.1]": 5.5e-07,
+        "trl-neox.lm-W1-K4x2-objective:dapo-generation:double [1.9.1]": 4.7e-07,
     },
     details="x 2 where a window has two generation batches, x 1/2 where a generation batch has two windows.",
 )
@@ -39,6 +39,7 @@ UNEVEN = Advisory(
     affected=(("1.9.1", None),),
     trigger=(
         {"objective": COUNTED, "generation": ("half",)},
+        # the first six windows of a cell have, two by two, as many tokens as each other
         {"objective": COUNTED, "generation": ("double",), "steps": {"min": 7}},
     ),
     signature=("re-weighted", "scaled", "loss"),
@@ -51,7 +52,7 @@ UNEVEN = Advisory(
         "trl-neox.lm-W1-K4x2-objective:dapo-generation:half [1.9.1]": 0.0823,
         "trl-neox.lm-W1-K4x2-objective:dapo-generation:half [1.16.0]": 0.0823,
         "trl-neox.lm-W1-K4x8-objective:dapo-generation:double [1.16.0]": 0.0345,
-        "trl-neox.lm-W1-K4x2-objective:dapo [1.16.0]": 6.7e-07,
+        "trl-neox.lm-W1-K4x2-objective:dapo [1.16.0]": 6.3e-07,
     },
     details="What is left of trl-5619: a mean of means over generation batches. Right with steps_per_generation unset.",
 )

@@ -20,5 +20,7 @@ ADVISORY = Advisory(
     measured={
         "trl-neox.lm-W1-K1-objective:luspo_kl [0.29.1]": 0.733,
         "trl-neox.lm-W1-K4-objective:luspo_kl [0.29.1]": 0.733,
+        "trl-neox.lm-W1-K4-objective:luspo_kl [1.9.2]": 0.733,
+        "trl-neox.lm-W1-K4-objective:luspo_kl [1.10.0]": 3.8e-07,
     },
 )

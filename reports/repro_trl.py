@@ -194,7 +194,7 @@ def script(cell: Cell) -> str:
     known = (*_PAIR, *_MEANS, *_trl_offline.KTO, "token_mean", "smoothed", "dft")
     if cell.objective not in known:
         raise CellError(f"no standalone script for the objective {cell.objective} yet")
-    if adapter_of(cell.model) or cell.knob("packing") == "bfd":
+    if adapter_of(cell.model) or (cell.knob("packing") == "bfd" and cell.objective in _trl_offline.SFT):
         raise CellError("no standalone script for TRL's packing into rows, or with an adapter, yet")
     flags = flags_of(cell) | _flags(cell)
     values = values_of(cell, driver) | _values(cell, flags)

@@ -10,14 +10,14 @@ from __future__ import annotations
 from ..advisory import Advisory
 from ..patch import Patch
 from ._items import MODULE, RELIES_ON, sources
-from .label_count import LABELLED, get_batch_samples
+from .label_count import LABELLED, THROUGH_SFT, get_batch_samples
 
 ADVISORY = Advisory(
     id="truestep-2026-21",
     framework="transformers",
     title="GPT2LMHeadModel and other causal heads not called ForCausalLM: one label too many is counted per sequence",
     affected=(("5.10.1", None),),
-    trigger=({**LABELLED, "loss_type": (None,)},),
+    trigger=({**LABELLED, "loss_type": (None,)}, {**THROUGH_SFT, "loss_type": (None,)}),
     signature=("scaled", "loss", "norm", "clipped"),
     links=("https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/trainer.py",),
     cell="transformers-gpt2.lm-W1-K4",

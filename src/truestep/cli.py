@@ -209,11 +209,18 @@ def _confirm_by_script(red: list[dict[str, Any]]) -> int:
     """Run the standalone script of every red cell in a process of its own; say which does not confirm it."""
     from truestep.reports import repro
 
-    alarms = 0
-    for cell, confirmed, said in repro.execute_many(Cell.from_json(row["cell"]) for row in red):
+    alarms, cells = 0, []
+    for cell in (Cell.from_json(row["cell"]) for row in red):
+        try:
+            repro.script(cell)
+            cells.append(cell)
+        except CellError as error:
+            print(f"no script {cell.id}: {error}")
+    for cell, confirmed, said in repro.execute_many(cells):
         alarms += not confirmed
         print(f"{'confirmed' if confirmed else 'FALSE ALARM'} {cell.id}: {said}", flush=True)
-    print(f"{len(red)} red cells, {len(red) - alarms} confirmed by their standalone scripts, {alarms} not")
+    print(f"{len(red)} red cells, {len(cells) - alarms} confirmed by their standalone scripts, {alarms} not"
+          + f", {len(red) - len(cells)} without a script" * (len(red) > len(cells)))  # fmt: skip
     return FINDINGS if red else CLEAN
 
 

@@ -42,6 +42,11 @@ _TOKENIZER = r"""
                   |
 """
 _LOSS = r"""
+given             |def collate(rows):
+given             |    batch = {key: pad_sequence([torch.tensor(row[key]) for row in rows], True, fill)
+given             |             for key, fill in (("input_ids", 0), ("labels", -100))}
+given             |    return batch | {"attention_mask": (batch["input_ids"] != 0).long()}
+given             |
 sft               |def loss_of(rows):  # (sum over the targets of these samples, number of targets)
 sft               |    ids = pad_sequence([torch.tensor(row["input_ids"]) for row in rows], True)
 sft               |    keep = pad_sequence([torch.tensor(row["completion_mask"]) for row in rows], True)[:, 1:].bool()
@@ -129,6 +134,8 @@ sdpa              |model.config._attn_implementation = "sdpa"
                   |
 sft               |ids = [$draw for _ in range($total)]
 sft               |data = [{"input_ids": x, "completion_mask": [0] * ($skip) + [1] * (len(x) - ($skip))} for i, x in enumerate(ids)]
+given             |for row in data:
+given             |    row["labels"] = [t if keep else -100 for t, keep in zip(row["input_ids"], row["completion_mask"])]
 reward            |data = [{"chosen": draw(3, 9) + [1], "rejected": draw(3, 9) + [1]} for _ in range($total)]
 pair              |data = [{"prompt": draw(1, 4), "chosen": draw(1, 7), "rejected": draw(1, 7)} for _ in range($total)]
 kto               |data = [{"prompt": draw(1, 4), "completion": draw(1, 7), "label": i % 3 > 0} for i in range($total)]
@@ -197,6 +204,7 @@ def script(cell: Cell) -> str:
     if adapter_of(cell.model) or (cell.knob("packing") == "bfd" and cell.objective in _trl_offline.SFT):
         raise CellError("no standalone script for TRL's packing into rows, or with an adapter, yet")
     flags = flags_of(cell) | _flags(cell)
+    flags["given"] = flags["sft"] and not _trl_offline._offers(_classes("SFT")[1], "completion_only_loss")
     values = values_of(cell, driver) | _values(cell, flags)
 
     def some(template: str) -> str:
@@ -256,6 +264,8 @@ def _values(cell: Cell, flags: Flags) -> Values:
     tokens = "processing_class" if _trl_offline._takes(cls, "processing_class") else "tokenizer"
     given = {"model": "model", "args": "args", "train_dataset": f"Dataset.from_list({'data' if flags['sft'] else 'texts'})"}
     given |= {tokens: "tokenizer", "optimizers": "(optimizer, None)"} | ({"ref_model": "reference"} if flags["compared"] else {})
+    if flags["given"]:  # data that are ready, and a collator of one's own
+        given |= {"data_collator": "collate"}
     if flags["online"]:
         given |= {"reward_funcs": "lambda completions, **_: torch.randn(len(completions)).tolist()"}
         trainer, function = "Recorded", ""
@@ -323,8 +333,11 @@ def _options(cell: Cell, config: Any) -> dict[str, Any]:
         defaults = {field.name: field.default for field in dataclasses.fields(config)}
         return {k: v for k, v in options.items() if k == "gradient_checkpointing" or defaults[k] != v}
     if name in _trl_offline.SFT:
-        if not _trl_offline._offers(config, "completion_only_loss"):
-            raise CellError("no standalone script for the SFTTrainer before TRL 0.17")
+        if not _trl_offline._offers(config, "completion_only_loss"):  # before 0.17
+            if cell.knob("packing") != "off" or name == "dft":
+                raise CellError("this TRL's SFTTrainer has no padding-free packing and no DFT: no standalone script")
+            smoothed = {"label_smoothing_factor": 0.1} if name == "smoothed" else {}
+            return options | {"dataset_kwargs": {"skip_prepare_dataset": True}, "remove_unused_columns": False} | smoothed
         options |= {"completion_only_loss": True, "max_length": None}
         options |= {"loss_type": "dft"} if name == "dft" else {}
         options |= {"label_smoothing_factor": 0.1} if name == "smoothed" else {}

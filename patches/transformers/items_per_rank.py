@@ -24,6 +24,7 @@ ADVISORY = (
         signature=("re-weighted", "loss", "unexplained", "norm"),
         links=("https://github.com/huggingface/transformers/pull/34373",),
         cell="transformers-llama.lm-W2-K1-batch:prompted",
+        measured={"transformers-llama.lm-W2-K1-batch:prompted [4.46.0]": 0.0593},
     ),
     Advisory(
         id="transformers-34373-default",
@@ -34,7 +35,10 @@ ADVISORY = (
         signature=("re-weighted", "loss", "unexplained", "norm"),
         links=(f"{DOCS}/v4.53.3/en/main_classes/trainer#transformers.TrainingArguments.average_tokens_across_devices",),
         cell="transformers-llama.lm-W2-K2-batch:prompted-average_tokens:false",
-        measured={"transformers-llama.lm-W2-K2-batch:prompted-average_tokens:false [5.23.0]": 0.0804},
+        measured={
+            "transformers-llama.lm-W2-K1-batch:prompted [4.53.3]": 0.0593,
+            "transformers-llama.lm-W2-K2-batch:prompted-average_tokens:false [5.23.0]": 0.0804,
+        },
         details="Set average_tokens_across_devices=True explicitly: the default was False until 4.53.3.",
         by_design=True,
     ),

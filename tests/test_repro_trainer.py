@@ -21,12 +21,9 @@ pytest.importorskip("accelerate")
 GREEN = "transformers-llama.lm-W1-K4-batch:prompted"
 TRAINER = (
     GREEN,
-    "transformers-llama.lm-W1-K4x3-batch:prompted",
-    "transformers-llama.lm-W1-K1-batch:prompted-compute_loss:func",
     "transformers-llama.lm-W1-K2x2-batch:prompted-optimizer:adam-schedule:linear-checkpoint:reload",
     "transformers-bert.class-W1-K4",  # not divided by K: https://github.com/huggingface/transformers/issues/47688
     "transformers-bert.mlm-W1-K1",
-    "transformers-t5.seq2seq-W1-K8-padding:far",
     "transformers-mixtral.lm-W1-K4-objective:router",  # https://github.com/huggingface/transformers/issues/48690
     "transformers-llama.lm-W1-K4-evaluate:3",
     "transformers-bert.class-W2-K2",

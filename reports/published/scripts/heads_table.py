@@ -31,7 +31,8 @@ K micro-batches, and on two ranks (W = 2, `average_tokens_across_devices` as by 
 [scripts/heads_table.py](scripts/heads_table.py), which says how; every cell is reproduced by
 `truestep run transformers-<head>-<split>`, for example by the command in its row.
 
-- **right**: gradient and loss are those of the whole batch, to the tolerance that the cell's own rounding allows.
+- **right**: gradient and loss are those of the whole batch, to the tolerance that the cell's own rounding allows (in the
+  published table at W = 2: the gradient to 1e-5 and the loss to 1e-4).
 - **x 4**: everything is four times too large. **x 4, mean of means**: besides, every micro-batch is averaged over its own
   tokens, so that a token weighs more where there are fewer.
 - **router x 4**: the auxiliary loss of the routers is four times too large, the rest is right. A row with *(router)* asks

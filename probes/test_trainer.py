@@ -1,14 +1,15 @@
 """transformers' Trainer: the step is that of the whole batch, however it is cut, padded, computed or reported."""
 
 from functools import partial
+from typing import Any
 
 from truestep.probes.base import grid, probe
 
 from truestep.plugin import Step
 
 trainer = partial(grid, framework="transformers")
-CAUSAL = {"model": "llama.lm", "batch": "prompted"}
-LAST = {"size": 4, "windows": ([4, 4, 2], [4, 1])}
+CAUSAL: dict[str, Any] = {"model": "llama.lm", "batch": "prompted"}
+LAST: dict[str, Any] = {"size": 4, "windows": ([4, 4, 2], [4, 1])}
 
 
 @probe(

@@ -14,7 +14,7 @@ ADVISORY = Advisory(
     framework="deepspeed",
     title="changed: without gradient_clipping in the configuration, gradients are clipped to norm 1",
     affected=(("0.19.3", None),),
-    trigger=({"framework": ("deepspeed",), "clipping": ("unset",)},),
+    trigger=({"framework": ("deepspeed", "accelerate"), "clipping": ("unset",)},),
     signature=("clipped",),
     links=(
         "https://www.deepspeed.ai/docs/config-json/#gradient-clipping",

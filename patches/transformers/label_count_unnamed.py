@@ -17,7 +17,11 @@ ADVISORY = Advisory(
     framework="transformers",
     title="GPT2LMHeadModel and other causal heads not called ForCausalLM: one label too many is counted per sequence",
     affected=(("5.10.1", None),),
-    trigger=({**LABELLED, "loss_type": (None,)}, {**THROUGH_SFT, "loss_type": (None,)}),
+    trigger=(
+        {**LABELLED, "loss_type": (None,)},
+        {**LABELLED, "loss_type": (None,), "objective": ("smoothed",)},
+        {**THROUGH_SFT, "loss_type": (None,)},
+    ),
     signature=("scaled", "loss", "norm", "clipped"),
     links=("https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/trainer.py",),
     cell="transformers-gpt2.lm-W1-K4",

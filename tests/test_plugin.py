@@ -123,6 +123,7 @@ def test_interrupt_keeps_what_was_found_and_leaves_no_process(needs_deepspeed: N
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "probes/test_split.py", "-q", "--truestep-results", str(results)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits that it is ignored
     )  # fmt: skip
     until = time.monotonic() + 120
     while time.monotonic() < until and (not results.exists() or results.read_text().count("\n") < 5):

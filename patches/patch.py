@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -91,10 +92,17 @@ class _Seam:
 
         setattr(wrapper, _SEAM, self)
         self._wrapper = wrapper
-        setattr(owner, name, wrapper)
+        self._exchange(original, wrapper)
 
     def remove(self, around: Around) -> None:
         self.arounds.remove(around)
         # Somebody may have wrapped our wrapper or kept it: then it stays where it is, without effect.
-        if not self.arounds and vars(self._owner).get(self._name) is self._wrapper:
-            setattr(self._owner, self._name, self._original)
+        if not self.arounds:
+            self._exchange(self._wrapper, self._original)
+
+    def _exchange(self, old: Callable[..., Any], new: Callable[..., Any]) -> None:
+        """Where it is, and, for a function of a module, in every module that took it with ``from ... import``."""
+        takers = [one for one in list(sys.modules.values()) if isinstance(one, ModuleType)]
+        for holder in [self._owner, *(takers if isinstance(self._owner, ModuleType) else ())]:
+            if vars(holder).get(self._name) is old:
+                setattr(holder, self._name, new)

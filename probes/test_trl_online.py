@@ -1,10 +1,10 @@
-"""TRL's trainers that learn from completions: GRPO in its kinds, RLOO. The completions are given, the step is TRL's."""
+"""TRL's trainers that learn from completions: GRPO in its kinds, GMPO, RLOO. The completions are given, the step is TRL's."""
 
 from truestep.probes.base import grid, probe
 
 from truestep.plugin import Step
 
-CLIPPED = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "vespo", "gspo", "luspo", "grpo_delta")
+CLIPPED = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "vespo", "gspo", "luspo", "grpo_delta", "gmpo")
 MODEL = {"framework": "trl", "model": "neox.lm"}
 
 
@@ -22,7 +22,8 @@ def test_the_split_changes_nothing(step: Step) -> None:
 
 @probe(
     [
-        *grid(**MODEL, objective=("grpo_kl", "dapo_kl_corrected", "luspo_kl", "grpo_temperature"), windows=4),
+        *grid(**MODEL, objective=("grpo_kl", "dapo_kl_corrected", "luspo_kl", "grpo_temperature", "gmpo_kl"), windows=4),
+        *grid(**MODEL, objective="rloo_kl", windows=(1, 4)),
         *grid(**MODEL, objective=("dapo_cut", "grpo_cut"), windows=4),
         *grid(**MODEL, objective="dapo_rewards", scale_rewards=("group", "none", "batch"), windows=4),
         *grid(framework="trl", model="mixtral.lm", objective=("grpo_router", "dapo_router"), windows=2),
@@ -36,6 +37,7 @@ def test_every_part_of_the_loss(step: Step) -> None:
 @probe(
     [
         *grid(**MODEL, objective=("dapo", "grpo", "bnpo"), generation=("half", "double"), windows=[4, 4]),
+        *grid(**MODEL, objective="gmpo", generation="double", windows=[4, 4]),
         *grid(**MODEL, objective="grpo", iterations=2, epochs=2, windows=[4, 4]),
     ]
 )
@@ -50,7 +52,7 @@ def test_prompts_of_unequal_length(step: Step) -> None:
     step.must_be_right()
 
 
-@probe(grid(**MODEL, objective=("grpo", "dapo", "bnpo"), world_size=2, windows=(1, 4)))
+@probe(grid(**MODEL, objective=("grpo", "dapo", "bnpo", "rloo_kl"), world_size=2, windows=(1, 4)))
 def test_ranks_share_the_step(step: Step) -> None:
     """Two ranks make the step that one makes of all samples."""
     step.must_be_right()

@@ -85,7 +85,7 @@ def columns(cell: Cell, step: int, weights: Mapping[str, Tensor], dtype: torch.d
         flat = [torch.cat([m[n].flatten() for n in names]) / len(micro) for rank in micro for m in rank]
         values = torch.stack(flat)
     else:
-        values = _gradients(cell, batch, weights, dtype, tokens.flatten(1))
+        values = _gradients(cell, step, weights, dtype, tokens.flatten(1))
     return Columns(unit, tuple(places), values, right, tokens)
 
 
@@ -96,15 +96,15 @@ def _model(name: str, seed: int, dtype: torch.dtype) -> models.Task:
     return model
 
 
-def _gradients(cell: Cell, batch: batches.Batch, weights: Mapping[str, Tensor], dtype: torch.dtype, rows: Tensor) -> Tensor:
-    """float64 [n, P]: the gradient of the token losses weighted with each row, from one forward."""
+def _gradients(cell: Cell, step: int, weights: Mapping[str, Tensor], dtype: torch.dtype, rows: Tensor) -> Tensor:
+    """float64 [n, P]: the gradient of the token losses weighted with each row."""
     model = _model(cell.model, cell.seed, dtype)
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, value in weights.items():
             parameters[name].copy_(value)
     trained = [parameters[name] for name in reference.trained(cell)]
-    losses = problem.losses(cell.objective, model.output(batch, dtype), batch).flatten()
+    losses = _losses(cell, step, model, dtype).flatten()
     grads = torch.autograd.grad(losses, trained, rows.to(losses.dtype), is_grads_batched=True, allow_unused=True)
     empty = torch.zeros(len(rows), 0, dtype=torch.float64)
     pieces = [
@@ -112,6 +112,21 @@ def _gradients(cell: Cell, batch: batches.Batch, weights: Mapping[str, Tensor], 
         for g, p in zip(grads, trained, strict=True)
     ]
     return torch.cat([empty, *pieces], 1)
+
+
+def _losses(cell: Cell, step: int, model: models.Task, dtype: torch.dtype) -> Tensor:
+    """[B, T]: from one forward of all samples, or of each micro-batch where a loss is declared to depend on what else is in it."""
+    batch = problem.batch(cell, step)
+    if not problem.by_micro_batch(cell.objective) or problem.has_term(cell.objective):
+        return problem.losses(cell.objective, model.output(batch, dtype), batch)
+    found: Tensor | None = None
+    for rows in (rows for rank in batches.deal(cell.split, step) for rows in rank):
+        part = batch.take(rows)
+        losses = problem.losses(cell.objective, model.output(part, dtype), part)
+        found = losses.new_zeros(batch.mask.shape) if found is None else found
+        found = found.index_put((torch.tensor(rows)[:, None], torch.arange(losses.shape[1])), losses)
+    assert found is not None  # a step has a micro-batch
+    return found
 
 
 def flatten(cell: Cell, tensors: Mapping[str, Tensor]) -> Tensor:

@@ -14,10 +14,10 @@ from truestep.reports.verdict import NOT_TRIGGERED, PASS, WRONG, Check, Diagnosi
 from truestep import patches
 
 
-def judge(cell: Cell, traces: list[StepTrace], driver: Any, detail: bool = False) -> Verdict:
+def judge(cell: Cell, traces: list[StepTrace], driver: Any, detail: bool = False, explain: bool = True) -> Verdict:
     """``pass``, ``wrong`` or ``not-triggered``; advisories and design choices are looked up later.
 
-    ``detail``: a diagnosis down to samples and tokens.
+    ``detail``: a diagnosis down to samples and tokens; ``explain``: False for none, where only the figures are wanted.
     """
     limit = driver.asked_norm(cell)
     checks = list(compare.compare(cell, traces, driver, limit))
@@ -35,7 +35,7 @@ def judge(cell: Cell, traces: list[StepTrace], driver: Any, detail: bool = False
         reason = compare.blind(cell, checks) or _not_triggered(cell, traces, driver)
         return Verdict(**base, verdict=NOT_TRIGGERED if reason else PASS, reason=reason or "")
     trace = next(t for t in traces if t.step == red.step)
-    diagnosis = _explain(cell, traces, checks, driver, limit, detail)
+    diagnosis = _explain(cell, traces, checks, driver, limit, detail) if explain else None
     where = f" in {red.where}" if red.where else ""
     reason = f"{red.name} of step {red.step + 1} is off by {red.figure:.3g} (tolerance {red.bound:.1e}){where}"
     if red.name == "steps":

@@ -11,7 +11,7 @@ from textwrap import indent
 from typing import Any
 
 from truestep.fixtures.cell import Cell, CellError, adapter_of
-from truestep.fixtures.drivers import Incompatible, _trl_offline, _trl_online
+from truestep.fixtures.drivers import Incompatible, _trl_offline, _trl_online, _trl_shared
 from truestep.fixtures.drivers import trl as driver
 from truestep.fixtures.heads import HEADS
 from truestep.fixtures.objectives import _policy, _preference, dpo_sft, kto, reward_centered, simpo
@@ -311,10 +311,8 @@ def _online(cell: Cell) -> Values:
 
 def _classes(kind: str) -> tuple[Any, Any]:
     try:
-        return _trl_offline._classes(kind)
+        return _trl_shared.classes(kind)
     except Incompatible as error:
-        raise CellError(str(error)) from None
-    except ImportError as error:
         raise CellError(f"a script of a TRL cell depends on the installed TRL: {error}") from None
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -180,3 +182,31 @@ def test_batches_and_models_are_deterministic_and_micro_batches_differ(name: str
     ]
     matrix = torch.stack([c / c.norm() for c in columns], 1)
     assert float(torch.linalg.cond(matrix)) < 50, "micro-batch gradients must be independent, or weights mean nothing"
+
+
+def logged(name: str, off: float) -> bool:
+    """Whether the loss check accuses that objective's step of a loss that is ``off`` from the right one."""
+    cell = Cell.make("trl", "neox.lm", windows=4, objective=name)
+    weights = models.initial("neox.lm", 0, torch.float32)
+    right = compare.truth(cell, 0, weights)
+    bound = compare.bounds(compare.noise_at(cell, 0, weights), right.grads)[compare.WHOLE]
+    trace: Any = SimpleNamespace(step=0, loss=right.loss + off, loss_error=0.0, weights_before=weights)
+    wanted: Any = SimpleNamespace(loss=right.loss, loss_bound=bound, noise={compare.WHOLE: bound / compare.MARGIN})
+    return compare._loss(cell, trace, wanted).red
+
+
+def test_a_loss_of_both_signs_is_held_against_what_it_is_the_sum_of() -> None:
+    """Advantages cancel: rounding is that of the parts, and an error of a hundred-thousandth of them is still seen."""
+    for name in ("rloo_kl", "grpo", "dapo_fresh", "gmpo"):
+        cell = Cell.make("trl", "neox.lm", windows=4, objective=name)
+        parts = compare.unsigned(cell, 0, models.initial("neox.lm", 0, torch.float32))
+        assert not logged(name, 2.0**-24 * parts) and not logged(name, -(2.0**-23) * parts)
+        assert logged(name, 1e-5 * parts) and logged(name, -1e-5 * parts)
+
+
+def test_a_loss_of_one_sign_is_its_own_scale() -> None:
+    cell = Cell.make("trl", "neox.lm", windows=4)
+    weights = models.initial("neox.lm", 0, torch.float32)
+    right = compare.truth(cell, 0, weights).loss
+    assert compare.unsigned(cell, 0, weights) == pytest.approx(right, rel=1e-12)
+    assert logged("token_mean", 1e-5 * right) and not logged("token_mean", 1e-7 * right)

@@ -8,7 +8,11 @@ advises set_seed for the best results and does not say that sharding rests on it
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 from ..advisory import Advisory
+from ..patch import Patch
 
 ADVISORY = Advisory(
     id="accelerate-seedable-without-seed",
@@ -19,10 +23,33 @@ ADVISORY = Advisory(
     signature=("dropped", "double-counted", "re-weighted", "unexplained", "loss"),
     links=("https://huggingface.co/docs/accelerate/package_reference/utilities#accelerate.DataLoaderConfiguration",),
     cell="accelerate-mlp-W2-K2x2e2-sampler:seedable",
+    patch="accelerate-seedable-without-seed",
     measured={
         "accelerate-mlp-W2-K2x2e2-sampler:seedable [1.0.1]": 1.32,
         "accelerate-mlp-W2-K2x2e2-sampler:seedable [1.15.0]": 1.32,
         "accelerate-mlp-W2-K2x2e2-sampler:random [1.15.0]": 1.66e-07,
     },
     details="Call accelerate.utils.set_seed in every process, or give data_seed (1.1.0 or newer).",
+)
+
+
+def _iter(original: Callable[..., Any], self: Any) -> Iterator[Any]:
+    from accelerate.data_loader import SeedableRandomSampler, get_sampler
+    from accelerate.state import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    sampler = get_sampler(self)
+    # where the ranks have a generator synchronised as well, so that all of them are here; one agreement is enough
+    if isinstance(sampler, SeedableRandomSampler) and PartialState().num_processes > 1 and not hasattr(sampler, "_truestep_agreed"):
+        sampler.initial_seed = broadcast_object_list([sampler.initial_seed])[0]
+        sampler._truestep_agreed = True
+    yield from original(self)
+
+
+PATCH = Patch(
+    advisory=ADVISORY,
+    module="accelerate.data_loader",
+    around={"DataLoaderShard.__iter__": _iter},
+    relies_on=("DataLoaderShard.__iter__", "SeedableRandomSampler", "get_sampler"),
+    fingerprints={"84469a0f3fe5827f118b05605863f226725a27e3b9ddbb1814a26aa28408ebc2": "1.10.1 .. 1.15.0"},
 )

@@ -1,28 +1,29 @@
 """Heads that take ``**kwargs`` are believed to divide by the number of items of the step; most do not.
 
 https://github.com/huggingface/transformers/issues/47688: their mean over a micro-batch is neither divided by the
-accumulation steps nor freed of the factor for the ranks. Until 4.57 these were few (Llama-type classifiers), since 5.0
-nearly all heads that are no causal language models.
+accumulation steps nor freed of the factor for the ranks. Until 4.57 these were few (Mamba, GPT-NeoX in 4.48.3, ModernBERT, Llama-type
+classifiers), since 5.0 nearly all heads that are no causal language models.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..advisory import Advisory
 from ..patch import Patch
 from ._items import MODULE, RELIES_ON, by_items, ignores_items, recounted, sources
-from ._trainer import FACTS, SEVERAL, UNLIKE
+from ._trainer import BY_MODEL, SEVERAL, UNLIKE
 
-_IGNORED = {**FACTS, "ignores_items": (True,), "objective": {"not": ("smoothed",)}}
+_IGNORED = {**BY_MODEL, "ignores_items": (True,), "objective": {"not": ("smoothed",)}}
 _TRIGGER = (
     {**_IGNORED, "K": SEVERAL},
     {**_IGNORED, "world_size": SEVERAL, "averages": (True,)},
     *({**one, **_IGNORED} for one in UNLIKE),
 )
 
-_GENERAL = Advisory(
+_NOW = Advisory(
     id="transformers-47688",
     framework="transformers",
     title="Gradient and loss times the accumulation steps and the world size for heads that ignore the number of items",
@@ -44,22 +45,25 @@ _GENERAL = Advisory(
     details="Set trainer.model_accepts_loss_kwargs = False after building the Trainer (since 5.19 loss_is_scaled_for_ga = False).",
 )
 
-#: one release had such a head before: GPT-NeoX took the arguments and did not pass them on
-_NEOX = Advisory(
-    id="transformers-4.48.3-neox",
-    framework="transformers",
-    title="GPTNeoXForCausalLM takes the number of items and ignores it: a mean of means, times the accumulation steps",
-    affected=(("4.48.3", "4.49.0"),),
-    trigger=_TRIGGER,
-    signature=("scaled", "re-weighted", "loss", "norm", "clipped"),
-    links=("https://github.com/huggingface/transformers/blob/v4.48.3/src/transformers/models/gpt_neox/modeling_gpt_neox.py",),
-    cell="transformers-neox.lm-W1-K4",
+#: before Llama's classifiers it was a few causal models and ModernBERT
+_BEFORE = replace(
+    _NOW,
+    id="transformers-47688-before",
+    title="Gradient and loss times the accumulation steps for the first heads that ignored the number of items (Mamba and others)",
+    affected=(("4.46.0", "4.54.0"),),
+    links=(*_NOW.links, "https://github.com/huggingface/transformers/blob/v4.48.3/src/transformers/models/gpt_neox/modeling_gpt_neox.py"),
+    cell="transformers-mamba.lm-W1-K4-batch:prompted",
+    patch="transformers-47688-before",
     measured={
+        "transformers-mamba.lm-W1-K4-batch:prompted [4.46.0]": 3.25,
+        "transformers-mamba.lm-W1-K4-batch:prompted [4.51.3]": 3.25,
         "transformers-neox.lm-W1-K4 [4.48.3]": 3.0,
+        "transformers-modernbert.mlm-W1-K4 [4.49.0]": 3.11,
     },
+    details="Mamba is right on 5.23.0; GPT-NeoX was so in 4.48.3 alone.",
 )
 
-ADVISORY = (_GENERAL, _NEOX)
+ADVISORY = (_NOW, _BEFORE)
 
 
 def _get_batch_samples(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -92,10 +96,14 @@ def _compute_loss(
     return by_items(self, kept, num_items_in_batch, result, return_outputs)
 
 
-PATCH = Patch(
-    advisory=_GENERAL,
-    module=MODULE,
-    around={"Trainer.compute_loss": _compute_loss, "Trainer.get_batch_samples": _get_batch_samples},
-    relies_on=RELIES_ON,
-    fingerprints=sources("4.54.0 .. 4.54.1", "5.23.0"),
-)
+def _patch(advisory: Advisory, first: str, last: str) -> Patch:
+    return Patch(
+        advisory=advisory,
+        module=MODULE,
+        around={"Trainer.compute_loss": _compute_loss, "Trainer.get_batch_samples": _get_batch_samples},
+        relies_on=RELIES_ON,
+        fingerprints=sources(first, last),
+    )
+
+
+PATCH = (_patch(_NOW, "4.54.0 .. 4.54.1", "5.23.0"), _patch(_BEFORE, "4.48.1 .. 4.48.3", "4.53.0 .. 4.53.3"))

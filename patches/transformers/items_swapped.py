@@ -6,7 +6,7 @@ https://github.com/huggingface/transformers/pull/35651: the two branches of a co
 from __future__ import annotations
 
 from ..advisory import Advisory
-from ._trainer import FACTS, SEVERAL
+from ._trainer import BY_MODEL, SEVERAL
 
 ADVISORY = Advisory(
     id="transformers-35651",
@@ -14,8 +14,8 @@ ADVISORY = Advisory(
     title="The number of items is withheld from models that take it: a mean of means, times the accumulation steps",
     affected=(("4.47.0", "4.47.1"), ("4.48.0", "4.48.1")),
     trigger=(
-        {**FACTS, "accepts_items": (True,), "K": SEVERAL, "task": {"not": ("span",)}},
-        {**FACTS, "accepts_items": (True,), "world_size": SEVERAL, "averages": (True,), "task": {"not": ("span",)}},
+        {**BY_MODEL, "accepts_items": (True,), "K": SEVERAL, "task": {"not": ("span",)}},
+        {**BY_MODEL, "accepts_items": (True,), "world_size": SEVERAL, "averages": (True,), "task": {"not": ("span",)}},
     ),
     signature=("re-weighted", "scaled", "loss", "norm", "clipped", "unexplained"),
     links=("https://github.com/huggingface/transformers/pull/35651",),

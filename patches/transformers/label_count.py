@@ -20,18 +20,12 @@ LABELLED: dict[str, Any] = {
     "ignores_items": (False,), "objective": {"not": ("smoothed",)}, "compute_loss": ("model", "func"),
 }  # fmt: skip
 
-#: the same through TRL's SFTTrainer
-THROUGH_SFT: dict[str, Any] = {
-    "framework": ("trl",), "objective": ("token_mean",), "task": ("lm",), "batch": {"not": ("prompted",)}, "accepts_items": (True,),
-    "ignores_items": (False,),
-}  # fmt: skip
-
 ADVISORY = Advisory(
     id="transformers-46204",
     framework="transformers",
     title="Causal language models: one label too many is counted per sequence, loss and gradient are too small",
     affected=(("4.46.2", "4.47.0"), ("4.47.1", "4.48.0"), ("4.48.1", "5.10.1")),
-    trigger=(LABELLED, THROUGH_SFT),
+    trigger=(LABELLED,),
     signature=("scaled", "loss", "norm", "clipped", "unexplained"),
     links=("https://github.com/huggingface/transformers/pull/46204",),
     cell="transformers-llama.lm-W1-K4",

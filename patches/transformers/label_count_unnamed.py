@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..advisory import Advisory
 from ..patch import Patch
 from ._items import MODULE, RELIES_ON, sources
-from .label_count import LABELLED, THROUGH_SFT, get_batch_samples
+from .label_count import LABELLED, get_batch_samples
 
 ADVISORY = Advisory(
     id="truestep-2026-21",
@@ -20,7 +20,6 @@ ADVISORY = Advisory(
     trigger=(
         {**LABELLED, "loss_type": (None,)},
         {**LABELLED, "loss_type": (None,), "objective": ("smoothed",)},
-        {**THROUGH_SFT, "loss_type": (None,)},
     ),
     signature=("scaled", "loss", "norm", "clipped"),
     links=("https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/trainer.py",),

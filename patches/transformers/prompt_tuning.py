@@ -9,7 +9,12 @@ and here it was right.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from ..advisory import Advisory
+from ..patch import Patch
+from ._items import MODULE, RELIES_ON, recounted, skips_first, sources
 
 ADVISORY = Advisory(
     id="truestep-2026-50",
@@ -21,6 +26,7 @@ ADVISORY = Advisory(
     signature=("scaled", "loss", "norm"),
     links=("https://github.com/huggingface/transformers/pull/46204",),
     cell="transformers-llama.lm+prompt-W1-K1",
+    patch="truestep-2026-50",
     measured={
         "transformers-llama.lm+prompt-W1-K1 [4.46.3]": 1e-06,
         "transformers-llama.lm+prompt-W1-K1 [4.57.6]": 1e-06,
@@ -28,4 +34,22 @@ ADVISORY = Advisory(
         "transformers-llama.lm+prompt-W1-K1 [5.23.0]": 0.178,
     },
     details="No report known. The other way round, labels of a plain causal model were counted once too often up to 5.9.",
+)
+
+
+def _get_batch_samples(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    batches, items = original(self, *args, **kwargs)
+    if items is None or not self._loss_shifts_labels or self.args.n_gpu > 1:
+        return batches, items
+    if skips_first(self, self._prepare_inputs(batches[0])):
+        return batches, items
+    return batches, recounted(self, batches, items)
+
+
+PATCH = Patch(
+    advisory=ADVISORY,
+    module=MODULE,
+    around={"Trainer.get_batch_samples": _get_batch_samples},
+    relies_on=RELIES_ON,
+    fingerprints=sources("5.10.1 .. 5.13.1", "5.23.0"),
 )

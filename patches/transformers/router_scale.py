@@ -12,9 +12,9 @@ from typing import Any
 from ..advisory import Advisory
 from ..patch import Patch
 from ._items import MODULE, RELIES_ON, sources
-from ._trainer import FACTS, SEVERAL
+from ._trainer import SEVERAL
 
-_ROUTER = {**FACTS, "objective": ("router",), "accepts_items": (True,)}
+_ROUTER = {"framework": ("transformers",), "objective": ("router",), "accepts_items": (True,)}
 
 ADVISORY = Advisory(
     id="transformers-48690",

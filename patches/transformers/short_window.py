@@ -5,7 +5,12 @@ https://github.com/huggingface/transformers/issues/38837; since 4.55.0 the Train
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from ..advisory import Advisory
+from ..patch import Patch
+from ._items import MODULE, RELIES_ON, sources
 from ._trainer import FACTS
 
 _SHORT = {**FACTS, "varying": (True,)}
@@ -18,18 +23,53 @@ ADVISORY = Advisory(
     trigger=(
         {**_SHORT, "accepts_items": (False,)},
         {**_SHORT, "task": ("span",)},
-        {**_SHORT, "compute_loss": ("flagged",)},
+        {**_SHORT, "compute_loss": ("flagged", "trainer")},
     ),
     signature=("scaled", "re-weighted", "loss", "norm", "clipped"),
     links=(
         "https://github.com/huggingface/transformers/issues/38837",
         "https://github.com/huggingface/transformers/pull/38872",
     ),
-    cell="transformers-bert.class-W1-K4.4.2b2",
+    cell="transformers-bert.class-W1-K4.4.2b4",
+    patch="transformers-38837",
     measured={
+        "transformers-bert.class-W1-K4.4.2b4 [4.52.1]": 0.5,
         "transformers-bert.class-W1-K4.4.2b2 [4.53.3]": 0.5,
         "transformers-bert.class-W1-K4.4.2b2 [4.54.0]": 0.5,
         "transformers-bert.class-W1-K4.4.2b2 [4.55.0]": 3.4e-07,
     },
     details="Models that are given the number of items are right.",
+)
+
+
+def _get_batch_samples(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    found = original(self, *args, **kwargs)
+    self._truestep_window = len(found[0])
+    return found
+
+
+def _compute_loss(
+    original: Callable[..., Any],
+    self: Any,
+    model: Any,
+    inputs: Any,
+    return_outputs: bool = False,
+    num_items_in_batch: Any = None,
+    **more: Any,
+) -> Any:
+    result = original(self, model, inputs, return_outputs, num_items_in_batch=num_items_in_batch, **more)
+    # what training_step divides by the configured steps, by the same rule
+    divided = (not self.model_accepts_loss_kwargs or num_items_in_batch is None) and self.compute_loss_func is None
+    if not divided or not model.training or self._truestep_window == self.args.gradient_accumulation_steps:
+        return result
+    factor = self.args.gradient_accumulation_steps / self._truestep_window
+    return (result[0] * factor, *result[1:]) if return_outputs else result * factor
+
+
+PATCH = Patch(
+    advisory=ADVISORY,
+    module=MODULE,
+    around={"Trainer.compute_loss": _compute_loss, "Trainer.get_batch_samples": _get_batch_samples},
+    relies_on=RELIES_ON,
+    fingerprints=sources("4.52.1 .. 4.52.4", "4.54.0 .. 4.54.1"),
 )

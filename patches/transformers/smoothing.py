@@ -11,14 +11,14 @@ from typing import Any
 from ..advisory import Advisory
 from ..patch import Patch
 from ._items import MODULE, RELIES_ON, by_items, sources
-from ._trainer import FACTS, SEVERAL
+from ._trainer import BY_MODEL, SEVERAL
 
 ADVISORY = Advisory(
     id="transformers-47261",
     framework="transformers",
     title="With label smoothing gradient and loss are a mean of means, times the accumulation steps",
     affected=(("4.46.0", "5.15.0"),),
-    trigger=({**FACTS, "objective": ("smoothed",), "accepts_items": (True,), "parts": SEVERAL},),
+    trigger=({**BY_MODEL, "objective": ("smoothed",), "accepts_items": (True,), "parts": SEVERAL},),
     signature=("re-weighted", "scaled", "loss", "norm", "clipped"),
     links=(
         "https://github.com/huggingface/transformers/pull/47261",

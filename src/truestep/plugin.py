@@ -204,7 +204,8 @@ class Step:
             pytest.skip(f"{verdict.verdict}: {verdict.reason}")
 
     def _cured(self, advisory: Any) -> bool:
-        return bool(self.config.getoption("--patch") and advisory.patch)
+        # a patch that declined or was refused cures nothing
+        return any(line.startswith(f"applied {advisory.patch}:") for line in self.verdict.patches)
 
 
 def _family(item: pytest.Item) -> str:

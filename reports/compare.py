@@ -293,15 +293,16 @@ def _nearest(
     checks = [held(name, trace.step, seen, r, wanted.bound, wanted.noise, more) for r in right]
     index = min(range(len(checks)), key=lambda i: checks[i].figure / max(checks[i].bound, 1e-300))
     check = checks[index]
-    if check.red and not _beyond(seen, right[index], wanted.bound):  # before anything is accused, rounding is looked at once more
+    # before anything is accused that rounding could explain, it is looked at once more
+    if check.red and not _beyond(seen, right[index], wanted.bound[WHOLE] + more.get(WHOLE, 0.0)):
         noise, bound = _second_look(cell, trace, wanted, settings)
         check = held(name, trace.step, seen, right[index], bound, noise, more)
     return check, index
 
 
-def _beyond(seen: Tensors, right: Tensors, bound: Noise) -> bool:
+def _beyond(seen: Tensors, right: Tensors, bound: float) -> bool:
     """Whether the step as a whole is so far off that no split and no weights could make it rounding."""
-    return errors(seen, right)[0][WHOLE] > BEYOND * bound[WHOLE]
+    return errors(seen, right)[0][WHOLE] > BEYOND * bound
 
 
 def _second_look(cell: Cell, trace: StepTrace, wanted: Expected, settings: Any) -> tuple[Noise, Noise]:
@@ -364,6 +365,11 @@ def _evaluated(name: str, cell: Cell, trace: StepTrace, wanted: Expected, read: 
     right = truth(cell, trace.step, trace.weights_after).loss
     scale = max(abs(right), 1e-3)
     return Check(name, trace.step, abs(read - right) / scale, wanted.loss_bound, wanted.noise[WHOLE], "", 0.0)
+
+
+def narrow(trace: StepTrace, wanted: Expected) -> float:
+    """What rounding explains of the whole gradient consumed, as it was first measured."""
+    return wanted.bound[WHOLE] + _reading_error(trace)[WHOLE]
 
 
 def tolerance(cell: Cell, trace: StepTrace, wanted: Expected, settings: Any) -> Noise:

@@ -8,7 +8,7 @@ and at last every parameter by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -38,8 +38,14 @@ class Question:
     limit: float | None
     right: Mapping[str, Tensor]
     whole: float  # norm of the right gradient before clipping
-    bound: Mapping[str, float]  # what rounding may explain, relative, by parameter and of the whole ("")
+    narrow: float  # what rounding explains of the whole where it was first measured, relative
+    tolerance: Callable[[], Mapping[str, float]]  # what it may explain at the most, by parameter and of the whole ("")
     kept: float  # weight of the optimizer's first moment in its next value, in units of a gradient: mu, or b1 / (1 - b1)
+
+    @cached_property
+    def bound(self) -> Mapping[str, float]:
+        """Measured when it is needed: over other splits and at the step's own weights, it costs more than a diagnosis."""
+        return self.tolerance()
 
     @property
     def rounding(self) -> float:
@@ -66,7 +72,24 @@ class Question:
         if not problem.has_term(cell.objective):
             return {}
         whole = effective.flatten(cell, compare.truth(cell, step, weights).grads)
-        return {TERM[0]: whole - effective.columns(cell, step, weights, torch.float64, "micro-batch").values.sum(0)}
+        columns = effective.columns(cell, step, weights, torch.float64, "micro-batch")
+        return {TERM[0]: whole - columns.values.sum(0)}
+
+    def columns(self, unit: str) -> effective.Columns:
+        """What each unit puts into a right step, computed once."""
+        if unit not in self._columns:
+            self._columns[unit] = effective.columns(self.cell, self.trace.step, self.trace.weights_before, self.dtype, unit)
+        return self._columns[unit]
+
+    @cached_property
+    def _columns(self) -> dict[str, effective.Columns]:
+        return {}
+
+    def explained(self, unit: str, residual: float) -> bool:
+        """Whether weights of such units that leave this residual explain the gradient."""
+        if not self.half and not 1 < residual / (SLACK * self.narrow) < compare.BEYOND:
+            return residual <= SLACK * self.narrow
+        return residual <= self.leaves(unit)
 
     def leaves(self, unit: str) -> float:
         """The residual below which weights of such units explain the gradient."""
@@ -116,11 +139,11 @@ def diagnose(question: Question, detail: bool = False) -> Diagnosis:
 def _weigh(question: Question, gradient: Tensor, unit: str, extra: Mapping[str, Tensor]) -> tuple[Named, Diagnosis] | None:
     """None where weights of such units do not explain the gradient."""
     cell, trace = question.cell, question.trace
-    columns = effective.columns(cell, trace.step, trace.weights_before, question.dtype, unit)
+    columns = question.columns(unit)
     term = question.term
     extra = {**term, **extra}
     fit = effective.fit(gradient, columns.values, list(extra.values()))
-    if fit is None or fit.residual > question.leaves(unit):
+    if fit is None or not question.explained(unit, fit.residual):
         return None
     right = {label: question.asked for label in term}  # what belongs to a step besides its units
     found = {
@@ -197,11 +220,11 @@ def _with_detail(question: Question, gradient: Tensor, diagnosis: Diagnosis) -> 
     """The weights of the finer units as well, where they are known well enough to be shown."""
     cell, trace = question.cell, question.trace
     for unit in effective.UNITS[effective.UNITS.index(diagnosis.unit) + 1 :]:
-        columns = effective.columns(cell, trace.step, trace.weights_before, question.dtype, unit)
+        columns = question.columns(unit)
         fit = effective.fit(gradient, columns.values, list(question.term.values()))
         if diagnosis.tokens and unit == "position":
             break
-        if fit is None or fit.residual > question.leaves(unit) or float(fit.doubt.max()) > effective.TOO_ALIKE * question.asked:
+        if fit is None or not question.explained(unit, fit.residual) or float(fit.doubt.max()) > effective.TOO_ALIKE * question.asked:
             continue
         diagnosis = _shown(diagnosis, unit, columns, fit.weights / question.asked, cell, trace.step)
     return diagnosis
@@ -283,7 +306,7 @@ def _by_parameter(question: Question, gradient: Tensor) -> Diagnosis | None:
     left out or scaled, a shard that was not reduced)."""
     cell, trace = question.cell, question.trace
     names = reference.trained(cell)
-    columns = effective.columns(cell, trace.step, trace.weights_before, question.dtype, "micro-batch")
+    columns = question.columns("micro-batch")
     sizes = [trace.grad_consumed[n].numel() for n in names]
     parts = dict(zip(names, torch.split(columns.values, sizes, dim=1), strict=True))
     ranks, window = cell.split.world_size, cell.split.windows[trace.step]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from truestep.fixtures import oracle
@@ -94,7 +95,8 @@ def _diagnosis(
         limit=limit,
         right=oracle.clip(nearest, limit),
         whole=oracle.norm(nearest),
-        bound=compare.tolerance(cell, trace, wanted, driver),
+        narrow=compare.narrow(trace, wanted),
+        tolerance=partial(compare.tolerance, cell, trace, wanted, driver),
         kept=driver.SGD["momentum"] if "momentum_buffer" in trace.moments_before else _kept(driver.ADAM["betas"][0]),
     )
     return diagnose.diagnose(question, detail)

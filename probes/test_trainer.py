@@ -145,3 +145,15 @@ def test_the_router_loss_keeps_its_coefficient(step: Step) -> None:
 def test_resuming_changes_nothing(step: Step) -> None:
     """Saving and resuming from the checkpoint must not change the steps that follow."""
     step.must_be_right()
+
+
+@probe(
+    [
+        *trainer(model=("llama.lm", "bert.class", "bert.mlm", "t5.seq2seq"), evaluate=("1", "3", "16")),
+        *trainer(model="llama.lm", batch="equal", evaluate=("3", "16")),
+        *trainer(model=("llama.lm", "bert.class"), batch="equal", world_size=2, evaluate=("1", "3", "16")),
+    ]
+)
+def test_an_evaluation_tells_the_loss_of_its_data(step: Step) -> None:
+    """The loss of an evaluation must be that of its data set, however it is cut into batches and dealt out to ranks."""
+    step.must_be_right()

@@ -29,7 +29,7 @@ _NOW = Advisory(
     title="Gradient and loss times the accumulation steps and the world size for heads that ignore the number of items",
     affected=(("4.54.0", None),),
     trigger=_TRIGGER,
-    signature=("scaled", "re-weighted", "loss", "norm", "clipped"),
+    signature=("scaled", "re-weighted", "loss", "norm", "clipped", "reading"),
     links=("https://github.com/huggingface/transformers/issues/47688",),
     cell="transformers-llama.class-W1-K4",
     patch="transformers-47688",
@@ -42,7 +42,7 @@ _NOW = Advisory(
         "transformers-bert.class-W1-K4 [5.23.0]": 3.0,
         "transformers-bert.class-W2-K1 [5.23.0]": 1.0,
     },
-    details="Set trainer.model_accepts_loss_kwargs = False after building the Trainer (since 5.19 loss_is_scaled_for_ga = False).",
+    details="eval_loss too is times the world size. Set trainer.model_accepts_loss_kwargs = False after building the Trainer (since 5.19 loss_is_scaled_for_ga = False).",
 )
 
 #: before Llama's classifiers it was a few causal models and ModernBERT

@@ -12,20 +12,22 @@ from typing import Any
 from ..advisory import Advisory
 from ..patch import Patch
 from ._items import MODULE, RELIES_ON, recounted, skips_first, sources
-from ._trainer import FACTS
 
 #: a causal head whose labels begin with the first token
-LABELLED: dict[str, Any] = {
-    **FACTS, "task": ("lm",), "batch": {"not": ("prompted",)}, "adapter": {"not": ("prompt",)}, "accepts_items": (True,),
+_LABELLED: dict[str, Any] = {
+    "task": ("lm",), "batch": {"not": ("prompted",)}, "adapter": {"not": ("prompt",)}, "accepts_items": (True,),
     "ignores_items": (False,), "objective": {"not": ("smoothed",)}, "compute_loss": ("model", "func"),
 }  # fmt: skip
+
+#: through the Trainer itself and through TRL's SFTTrainer; what was packed has no first token that counts
+LABELLED = ({"framework": ("transformers",), **_LABELLED}, {"framework": ("trl",), "packing": ("off",), **_LABELLED})
 
 ADVISORY = Advisory(
     id="transformers-46204",
     framework="transformers",
     title="Causal language models: one label too many is counted per sequence, loss and gradient are too small",
     affected=(("4.46.2", "4.47.0"), ("4.47.1", "4.48.0"), ("4.48.1", "5.10.1")),
-    trigger=(LABELLED,),
+    trigger=LABELLED,
     signature=("scaled", "loss", "norm", "clipped", "unexplained", "reading"),
     links=("https://github.com/huggingface/transformers/pull/46204",),
     cell="transformers-llama.lm-W1-K4",

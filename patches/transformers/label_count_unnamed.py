@@ -18,8 +18,8 @@ ADVISORY = Advisory(
     title="GPT2LMHeadModel and other causal heads not called ForCausalLM: one label too many is counted per sequence",
     affected=(("5.10.1", None),),
     trigger=(
-        {**LABELLED, "loss_type": (None,)},
-        {**LABELLED, "loss_type": (None,), "objective": ("smoothed",)},
+        *({**one, "loss_type": (None,)} for one in LABELLED),
+        *({**one, "loss_type": (None,), "objective": ("smoothed",)} for one in LABELLED),
     ),
     signature=("scaled", "loss", "norm", "clipped"),
     links=("https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/trainer.py",),

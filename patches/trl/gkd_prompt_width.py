@@ -23,7 +23,7 @@ ADVISORY = Advisory(
             "parts": {"max": 4},
         },
     ),
-    signature=("dropped", "re-weighted", "loss", "unexplained"),
+    signature=("dropped", "re-weighted", "loss", "unexplained", "scaled"),
     links=("https://github.com/huggingface/trl/pull/6006",),
     cell="trl-llama.lm-W1-K1-objective:gkd-batch:prompted",
     measured={

@@ -35,6 +35,7 @@ _ORPO = Advisory(
     cell="trl-llama.lm-W1-K4-objective:orpo",
     patch="truestep-2026-20",
     measured={
+        "trl-llama.lm-W1-K4-objective:orpo [0.11.4]": 0.0576,
         "trl-llama.lm-W1-K1-objective:orpo [1.16.0]": 7.4e-07,
         "trl-llama.lm-W1-K2-objective:orpo [1.16.0]": 0.0647,
         "trl-llama.lm-W1-K4-objective:orpo [1.16.0]": 0.0576,
@@ -59,6 +60,7 @@ _CPO = replace(
     cell="trl-llama.lm-W1-K4-objective:cpo",
     patch="truestep-2026-20-cpo",
     measured={
+        "trl-llama.lm-W1-K4-objective:cpo [0.11.4]": 0.0381,
         "trl-llama.lm-W1-K1-objective:cpo [1.16.0]": 9.4e-07,
         "trl-llama.lm-W1-K4-objective:cpo [1.16.0]": 0.0381,
         "trl-llama.lm-W1-K4x2-objective:cpo [0.15.2]": 0.0381,

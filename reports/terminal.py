@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from truestep.fixtures.cell import Cell
+from truestep.fixtures.drivers import unverified
 from truestep.reports.verdict import VERDICTS, Diagnosis, Verdict
 
 Row = Mapping[str, Any]
@@ -109,7 +110,7 @@ def summary(
         yield f"{framework}: {count} cells not run: {reason}"
     if not rows:
         return
-    yield _environment(rows, patched)
+    yield from _environment(rows, patched)
     if patched:
         yield from _patches(rows)
     yield ""
@@ -120,10 +121,15 @@ def summary(
     yield from _not_tested(rows, deselected)
 
 
-def _environment(rows: Sequence[Row], patched: bool) -> str:
-    versions: Mapping[str, str] = next((r["versions"] for r in rows if r.get("versions")), {})
+def _environment(rows: Sequence[Row], patched: bool) -> Iterator[str]:
+    versions: dict[str, str] = {}
+    for row in rows:
+        versions |= {name: version for name, version in (row.get("versions") or {}).items() if name not in versions}
     text = " · ".join(f"{name} {version}" for name, version in versions.items())
-    return text + (" · patched (--patch)" if patched else "")
+    yield text + (" · patched (--patch)" if patched else "")
+    for name, version in versions.items():
+        if said := unverified(name, version):
+            yield f"not verified: {said}"
 
 
 def _patches(rows: Sequence[Row]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 RIGHT = "deepspeed-mlp-W1-K2-stage:1"
 
 
-def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "truestep.cli", *arguments], capture_output=True, text=True, timeout=timeout, check=False
-    )
+        [sys.executable, "-m", "truestep.cli", *arguments],
+        capture_output=True, text=True, timeout=timeout, check=False, env={**os.environ, **environment},
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -92,3 +94,14 @@ def test_exec_gives_the_commands_own_code() -> None:
         "exec", "--", sys.executable, "-c", "import sys; print('truestep.patches' in sys.modules, 'torch' in sys.modules)"
     )
     assert loaded.stdout.strip() == "True False"
+
+
+def test_a_release_that_was_never_run_is_run_and_said_to_be_unverified(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    told = tmp_path / "transformers-9.9.9.dist-info"
+    told.mkdir()
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: transformers\nVersion: 9.9.9\n")
+    done = run("run", "transformers-llama.lm-W1-K1", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stdout
+    assert "not verified: transformers 9.9.9 is newer than what truestep was run on" in done.stdout
+    assert "not verified" not in run("run", "transformers-llama.lm-W1-K1").stdout

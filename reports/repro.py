@@ -62,6 +62,7 @@ for line in sys.stdin:
 
 #: framework -> what its scripts import, so that a fork has it already
 _IMPORTS = {
+    "accelerate": ("accelerate",),
     "deepspeed": ("deepspeed",),
     "transformers": ("accelerate", "transformers.trainer"),
     "trl": ("datasets", "accelerate", "transformers.trainer", "trl.trainer.sft_trainer"),
@@ -80,6 +81,8 @@ def execute_many(cells: Iterable[Cell], python: str = sys.executable) -> Iterato
     wanted = sorted({name for cell in cells for name in _IMPORTS.get(cell.framework, ())})
     if any(cell.facts().get("engine") == "deepspeed" for cell in cells):
         wanted.append("deepspeed")
+    if any(cell.model in ("llama", "qwen2") for cell in cells):
+        wanted.append("transformers.models.llama.modeling_llama")
     with tempfile.TemporaryDirectory(prefix="truestep-repro-") as folder:
         environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore", HF_HUB_OFFLINE="1", DS_ACCELERATOR="cpu")
         environment["TRL_EXPERIMENTAL_SILENCE"] = "1"

@@ -2,7 +2,8 @@
 
 The head shifted its labels and called the shared loss, which shifts them again: every position learns the token after the next.
 Until 5.0 ``config.output_router_logits`` is not looked at, only the argument of that name, which no trainer gives.
-No report is known of either.
+The first was mended by https://github.com/huggingface/transformers/pull/37830; no report of the second is known
+(https://github.com/huggingface/transformers/issues/31791 is about the argument).
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ ADVISORY = (
         affected=(("4.48.3", "4.54.0"),),
         trigger=(_HEAD,),
         signature=("unexplained", "misaligned", "loss", "re-weighted"),
-        links=("https://github.com/huggingface/transformers/blob/v4.48.3/src/transformers/models/jetmoe/modeling_jetmoe.py",),
+        links=(
+            "https://github.com/huggingface/transformers/pull/37830",
+            "https://github.com/huggingface/transformers/blob/v4.48.3/src/transformers/models/jetmoe/modeling_jetmoe.py",
+        ),
         cell="transformers-jetmoe.lm-W1-K1-batch:prompted",
         measured={
             "transformers-jetmoe.lm-W1-K1-batch:prompted [4.48.1]": 5.6e-07,

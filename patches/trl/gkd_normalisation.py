@@ -3,7 +3,8 @@
 Up to 1.6.0 ``compute_loss`` takes ``num_items_in_batch`` and does not use it, so that the Trainer leaves a mean over the
 tokens of each micro-batch undivided: https://github.com/huggingface/trl/issues/4719.
 https://github.com/huggingface/trl/pull/6006 divides by that count, which is taken from the labels of the data set, before
-``training_step`` puts completions of the student or the teacher in their place; of that no report is known to us.
+``training_step`` puts completions of the student or the teacher in their place; of that no report is known to us, but
+https://github.com/huggingface/trl/pull/5669, closed unmerged, would have generated first.
 DistillationTrainer counts what was generated since https://github.com/huggingface/trl/pull/6478.
 """
 

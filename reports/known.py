@@ -24,14 +24,16 @@ def explain(verdict: Verdict, cell: Cell, versions: Mapping[str, str]) -> Verdic
     """Attach the advisory whose trigger and signature fit; a documented choice becomes ``by-design``."""
     if verdict.verdict != WRONG:
         return verdict
-    kinds = set(verdict.diagnosis.kinds) if verdict.diagnosis else {_red(verdict)}
+    told = verdict.diagnosis.kinds if verdict.diagnosis else (_red(verdict),)
+    kinds = set(told)
     # what a patch that is applied cures cannot be the explanation
     applied = {line.split()[1].rstrip(":") for line in verdict.patches if line.startswith("applied")}
     foreseen = [a for a in predicted(cell, versions, verdict.facts) if a.patch not in applied]
     fitting = [a for a in foreseen if kinds & set(a.signature)]
     if not fitting:
         return verdict
-    first = next((a for a in fitting if not a.by_design), fitting[0])
+    # a bug before a choice, then who explains what is told first, then who explains most
+    first = max(fitting, key=lambda a: (not a.by_design, told[0] in a.signature, len(kinds & set(a.signature))))
     besides = kinds - {kind for a in foreseen for kind in a.signature}
     chosen = all(a.by_design for a in fitting) and not besides
     return replace(

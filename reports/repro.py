@@ -116,7 +116,11 @@ def execute_many(cells: Iterable[Cell], python: str = sys.executable) -> Iterato
 def _said(code: int, output: str) -> tuple[bool, str]:
     """(whether the script found the step wrong, the first thing it found wrong or else its last words)."""
     lines = output.splitlines()
-    said = [line for line in lines if " is off by " in line or line.startswith(("WRONG", "RIGHT", "REFUSED"))]
+    said = [
+        line
+        for line in lines
+        if " is off by " in line or line.endswith("<- WRONG") or line.startswith(("WRONG", "RIGHT", "REFUSED"))
+    ]
     if code == 1 and any(line.startswith("WRONG") for line in said):
         return True, next((line for line in said if line.endswith("<- WRONG")), said[-1])
     return False, " | ".join(said[-2:]) or (lines or ["(no output)"])[-1][:300]

@@ -259,6 +259,8 @@ def script(cell: Cell) -> str:
         raise CellError(f"no standalone script for the objective {cell.objective} yet")
     if adapter_of(cell.model) or (cell.knob("packing") == "bfd" and cell.objective in _trl_offline.SFT):
         raise CellError("no standalone script for TRL's packing into rows, or with an adapter, yet")
+    if cell.facts().get("engine", "none") == "deepspeed":
+        raise CellError("no standalone script for TRL's trainers under DeepSpeed yet")
     if cell.objective in _DIVERGENCE and cell.knob("completions") != "dataset":
         raise CellError("no standalone script for GKD on completions that are generated yet")
     flags = flags_of(cell) | _flags(cell)
@@ -278,7 +280,19 @@ def script(cell: Cell) -> str:
 def _flags(cell: Cell) -> Flags:
     name = cell.objective
     online = name in _MEANS
-    kind = "online" if online else "gkd" if name in _DIVERGENCE else "sft" if name in _trl_offline.SFT else "reward" if name in _trl_offline.REWARD else "kto" if name in _trl_offline.KTO else "pair"
+    kind = (
+        "online"
+        if online
+        else "gkd"
+        if name in _DIVERGENCE
+        else "sft"
+        if name in _trl_offline.SFT
+        else "reward"
+        if name in _trl_offline.REWARD
+        else "kto"
+        if name in _trl_offline.KTO
+        else "pair"
+    )
     own = name in ("orpo", "cpo", "simpo")
     terms, scope = name in ("orpo", "cpo", "dpo_sft"), name in ("kto", "dpo_aot", "dpo_aot_unpaired", "bnpo")
     return {
@@ -318,7 +332,10 @@ def _values(cell: Cell, flags: Flags) -> Values:
     cls, config = _classes(kind)
     names = {"sft": "cross_entropy", "kto": "", "online": "", "gkd": ""}
     function = next((v for k, v in names.items() if flags[k]), "logsigmoid")
-    lines = ["import math"] * (name == "dpo_exo_pair") + ["from datasets import Dataset", "from tokenizers import Regex, Tokenizer, models, pre_tokenizers"]
+    lines = ["import math"] * (name == "dpo_exo_pair") + [
+        "from datasets import Dataset",
+        "from tokenizers import Regex, Tokenizer, models, pre_tokenizers",
+    ]
     lines += [f"from torch.nn.functional import {function}"] * bool(function) + ["from torch.nn.utils.rnn import pad_sequence"]
     if cls.__module__.startswith("trl.experimental"):
         module = ".".join(cls.__module__.split(".")[:3])
@@ -328,7 +345,9 @@ def _values(cell: Cell, flags: Flags) -> Values:
         trainer, configuration, imports = f"trl.{kind}Trainer", f"trl.{kind}Config", "torch, transformers, trl"
     tokens = "processing_class" if _trl_offline._takes(cls, "processing_class") else "tokenizer"
     given = {"model": "model", "args": "args", "train_dataset": f"Dataset.from_list({'data' if flags['sft'] else 'texts'})"}
-    given |= {tokens: "tokenizer", "optimizers": "(optimizer, None)"} | ({"ref_model": "reference"} if flags["compared"] else {})
+    given |= {tokens: "tokenizer", "optimizers": "(optimizer, None)"} | (
+        {"ref_model": "reference"} if flags["compared"] else {}
+    )
     if flags["given"]:  # data that are ready, and a collator of one's own
         given |= {"data_collator": "collate"}
     if flags["online"]:
@@ -357,7 +376,9 @@ def _values(cell: Cell, flags: Flags) -> Values:
         "of_kl": repr(_policy.BETA),
         "heat": f" / {_policy.TEMPERATURE}" * (name == "grpo_temperature"),
         "before": _BEFORE.get(name, ""),
-        "returns": "[(sum of a mean, number of its terms), ...]" if flags["terms"] else "(sum over these pairs, number of pairs)",
+        "returns": "[(sum of a mean, number of its terms), ...]"
+        if flags["terms"]
+        else "(sum over these pairs, number of pairs)",
         "skip": {"equal": "0", "prompted": "1 + i % 2"}.get(cell.batch, "i % 3"),
         "counted": counted,
         "share": repr(dpo_sft.SHARE),
@@ -366,7 +387,9 @@ def _values(cell: Cell, flags: Flags) -> Values:
         "disliked": repr(kto.DISLIKED),
         "draw": "draw(7, 8)" if cell.batch == "equal" else "draw(3, 8)",
         "optimizer": optimizer(cell),
-        "arguments": call(f"args = {configuration}", _options(cell, config), {"output_dir": "folder.name", "learning_rate": "LR"}),
+        "arguments": call(
+            f"args = {configuration}", _options(cell, config), {"output_dir": "folder.name", "learning_rate": "LR"}
+        ),
         "made": call(f"trainer = {trainer}", {}, given),
     }
 
@@ -376,7 +399,9 @@ def _online(cell: Cell) -> Values:
     sums = {"sequence": "(losses.sum(1) / keep.sum(1)).sum()"}
     counts = {"sequence": "len(keep)", "completion": "len(keep)", "constant": f"{_policy.BUDGET} * len(keep)"}
     return {
-        "number": {"sequence": "completions", "completion": "completions", "constant": "tokens that there could be"}.get(mean, "tokens"),
+        "number": {"sequence": "completions", "completion": "completions", "constant": "tokens that there could be"}.get(
+            mean, "tokens"
+        ),
         "of_losses": sums.get(mean, "losses.sum()"),
         "of_count": counts.get(mean, "keep.sum()"),
         "low": repr(1 - _policy.LOW),

@@ -193,6 +193,7 @@ def arguments(cell: Cell) -> dict[str, Any]:
         del given[name]
     if not adapter_of(cell.model):
         del given["remove_unused_columns"]
+    given.pop("deepspeed", None)  # the script has its own dictionary of it, named ZERO
     if given["gradient_accumulation_steps"] == 1:
         del given["gradient_accumulation_steps"]
     if cell.facts().get("evaluate", "none") == "none":

@@ -30,11 +30,11 @@ ADVISORY = Advisory(
     cell="transformers-mixtral.lm-W1-K4-objective:router-batch:prompted",
     patch="transformers-48690",
     measured={
-        "transformers-mixtral.lm-W1-K4-objective:router-batch:prompted [4.46.0]": 0.2,
-        "transformers-mixtral.lm-W1-K4-objective:router-batch:prompted [4.57.6]": 0.2,
-        "transformers-mixtral.lm-W1-K4-objective:router-batch:prompted [5.23.0]": 0.13,
+        "transformers-mixtral.lm-W1-K4-objective:router-batch:prompted [4.46.0]": 0.925,
+        "transformers-mixtral.lm-W1-K4-objective:router-batch:prompted [4.57.6]": 0.925,
+        "transformers-mixtral.lm-W1-K4-objective:router-batch:prompted [5.23.0]": 0.713,
     },
-    details="Mixtral, coefficient 0.5. Divide router_aux_loss_coef by gradient_accumulation_steps (times the world size).",
+    details="Mixtral, coefficient 0.5; the figure is that of the router's own weight. Divide router_aux_loss_coef by gradient_accumulation_steps (times the world size).",
 )
 
 

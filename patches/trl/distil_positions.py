@@ -35,7 +35,7 @@ ADVISORY = Advisory(
         "trl-gpt2.lm-W1-K1-objective:gkd [0.11.4]": 0.846,
         "trl-gpt2.lm-W1-K1-objective:gkd [0.16.1]": 0.846,
         "trl-gpt2.lm-W1-K1-objective:gkd [1.9.2]": 0.673,
-        "trl-gpt2.lm-W1-K4-objective:gkd [1.16.0]": 0.712,
+        "trl-gpt2.lm-W1-K4-objective:gkd [1.16.0]": 0.595,
         "trl-hunyuan.lm-W1-K2-objective:gkd [1.16.0]": 0.955,
         "trl-gpt2.lm-W1-K1-objective:gold [1.0.0]": 0.846,
         "trl-gpt2.lm-W1-K1-objective:gold [1.16.0]": 0.695,

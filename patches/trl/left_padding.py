@@ -44,7 +44,7 @@ _GRPO = Advisory(
     measured={
         "trl-gpt2.lm-W1-K4-objective:grpo_fresh [0.15.2]": 0.518,
         "trl-gpt2.lm-W1-K4-objective:dapo_fresh [0.25.1]": 1.02,
-        "trl-gpt2.lm-W1-K2-objective:dapo_fresh [1.16.0]": 1.02,
+        "trl-gpt2.lm-W1-K2-objective:dapo_fresh [1.16.0]": 0.921,
         "trl-hunyuan.lm-W1-K2-objective:dapo_fresh [1.16.0]": 0.881,
         "trl-gpt2.lm-W1-K1-objective:dapo_fresh-batch:equal [1.16.0]": 8.6e-07,
     },

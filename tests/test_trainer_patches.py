@@ -148,3 +148,31 @@ def test_an_unknown_source_is_refused(one: Patch, tmp_path: Path) -> None:
     [[state, reason]] = python(code, tmp_path)
     assert state == "refused"
     assert "not one that the cure was verified on" in reason
+
+
+ALONE = """
+import os, sys
+import torch, torch.distributed as dist
+rank = 1 if os.fork() == 0 else 0
+dist.init_process_group("gloo", rank=rank, world_size=2, store=dist.FileStore(sys.argv[1], 2))
+os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank))
+import truestep
+truestep.patch()
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
+accelerator = Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True))
+loader = accelerator.prepare(torch.utils.data.DataLoader(list(range(8)), batch_size=2, shuffle=True))
+if rank == 0:
+    print("BATCH", next(iter(loader)).tolist(), flush=True)
+dist.barrier()
+"""
+
+
+def test_one_rank_may_look_at_its_batches_alone(tmp_path: Path) -> None:
+    """A loader is prepared by every rank, but what is agreed on must not wait for all of them to iterate."""
+    pytest.importorskip("accelerate")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ALONE, str(tmp_path / "store")],
+        capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29771"},
+    )  # fmt: skip
+    assert "BATCH" in done.stdout, done.stderr[-2000:]

@@ -8,7 +8,7 @@ advises set_seed for the best results and does not say that sharding rests on it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from ..advisory import Advisory
@@ -33,23 +33,26 @@ ADVISORY = Advisory(
 )
 
 
-def _iter(original: Callable[..., Any], self: Any) -> Iterator[Any]:
+def _prepare_data_loader(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Every rank prepares its loader; not every rank need iterate over it, so the seed is agreed on here."""
     from accelerate.data_loader import SeedableRandomSampler, get_sampler
     from accelerate.state import PartialState
     from accelerate.utils import broadcast_object_list
 
-    sampler = get_sampler(self)
-    # where the ranks have a generator synchronised as well, so that all of them are here; one agreement is enough
-    if isinstance(sampler, SeedableRandomSampler) and PartialState().num_processes > 1 and not hasattr(sampler, "_truestep_agreed"):
+    loader = original(*args, **kwargs)
+    sampler = get_sampler(loader)
+    if isinstance(sampler, SeedableRandomSampler) and PartialState().num_processes > 1:
         sampler.initial_seed = broadcast_object_list([sampler.initial_seed])[0]
-        sampler._truestep_agreed = True
-    yield from original(self)
+    return loader
 
 
 PATCH = Patch(
     advisory=ADVISORY,
     module="accelerate.data_loader",
-    around={"DataLoaderShard.__iter__": _iter},
-    relies_on=("DataLoaderShard.__iter__", "SeedableRandomSampler", "get_sampler"),
-    fingerprints={"84469a0f3fe5827f118b05605863f226725a27e3b9ddbb1814a26aa28408ebc2": "1.10.1 .. 1.15.0"},
+    around={"prepare_data_loader": _prepare_data_loader},
+    relies_on=("prepare_data_loader", "SeedableRandomSampler", "get_sampler"),
+    fingerprints={
+        "7a14749b91b147517977721ae7872f8c56edd1592797905ce4e405d06507af0d": "1.10.1 .. 1.12.0",
+        "8ac4450bc22aba673f1bc5c879f7181f4fcf6e2f236a9f35ad09252553a2522d": "1.14.0 .. 1.15.0",
+    },
 )

@@ -24,7 +24,11 @@ ADVISORY = Advisory(
     links=("https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/trainer.py",),
     cell="transformers-llama.lm-W1-K4.2.4.2b4e2-batch:prompted-data:iterable",
     patch="truestep-2026-22",
-    measured={"transformers-llama.lm-W1-K4.2.4.2b4e2-batch:prompted-data:iterable [5.23.0]": 0.756},
+    measured={
+        "transformers-llama.lm-W1-K4.2.4.2b4e2-batch:prompted-data:iterable [4.57.6]": 0.756,
+        "transformers-llama.lm-W1-K4.2.4.2b4e2-batch:prompted-data:iterable [5.10.4]": 0.756,
+        "transformers-llama.lm-W1-K4.2.4.2b4e2-batch:prompted-data:iterable [5.23.0]": 0.756,
+    },
     details="Right with a dataset that knows its length, or whose batches are a multiple of gradient_accumulation_steps.",
 )
 
@@ -37,6 +41,9 @@ class _Length(int):
 
     def __eq__(self, other: object) -> bool:
         return int(self) == other if self.end is None else self.end == other
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
     __hash__ = int.__hash__
 

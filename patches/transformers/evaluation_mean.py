@@ -26,6 +26,8 @@ ADVISORY = (
         links=(_SOURCE,),
         cell="transformers-llama.lm-W1-K4-evaluate:1",
         measured={
+            "transformers-llama.lm-W1-K1-evaluate:1 [4.45.2]": 0.0153,
+            "transformers-llama.lm-W1-K1-evaluate:1 [5.10.4]": 0.0153,
             "transformers-llama.lm-W1-K4-evaluate:1 [5.23.0]": 0.0153,
             "transformers-bert.mlm-W1-K1-evaluate:1 [5.23.0]": 0.0434,
             "transformers-t5.seq2seq-W1-K1-evaluate:1 [5.23.0]": 0.00249,
@@ -43,6 +45,8 @@ ADVISORY = (
         links=(_SOURCE,),
         cell="transformers-llama.lm-W2-K1-batch:equal-evaluate:3",
         measured={
+            "transformers-llama.lm-W2-K1-batch:equal-evaluate:3 [4.45.2]": 0.00594,
+            "transformers-llama.lm-W2-K1-batch:equal-evaluate:3 [5.10.4]": 0.00594,
             "transformers-llama.lm-W1-K1-batch:equal-evaluate:3 [5.23.0]": 5.8e-08,
             "transformers-llama.lm-W2-K1-batch:equal-evaluate:1 [5.23.0]": 0.0,
             "transformers-llama.lm-W2-K1-batch:equal-evaluate:3 [5.23.0]": 0.00594,

@@ -13,7 +13,7 @@ ADVISORY = Advisory(
     framework="trl",
     title="A*-PO scores left-padded prompts at shifted positions",
     affected=(("1.9.2", None),),
-    trigger=({"objective": ("a2po",), "model": ABSOLUTE, "batch": ("ragged", "prompted", "shuffled")},),
+    trigger=({"objective": ("a2po",), "model": ABSOLUTE, "batch": ("ragged", "prompted", "shuffled"), "together": {"min": 2}},),
     signature=("unexplained", "loss"),
     links=(
         "https://github.com/huggingface/trl/blob/v1.16.0/trl/experimental/a2po/a2po_trainer.py",

@@ -21,8 +21,8 @@ ADVISORY = Advisory(
     title="GKD, GOLD and DistillationTrainer see left-padded sequences at shifted positions",
     affected=(("0.11.0", None),),
     trigger=(
-        {"objective": GKD, "model": ABSOLUTE, "batch": UNEQUAL, "parts": {"max": 4}},
-        {"objective": (*DISTIL, "gold"), "model": ABSOLUTE, "batch": UNEQUAL},
+        {"objective": GKD, "model": ABSOLUTE, "batch": UNEQUAL, "parts": {"max": 4}, "together": {"min": 2}},
+        {"objective": (*DISTIL, "gold"), "model": ABSOLUTE, "batch": UNEQUAL, "together": {"min": 2}},
     ),
     signature=("unexplained", "loss"),
     links=(

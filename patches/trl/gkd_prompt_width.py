@@ -21,6 +21,7 @@ ADVISORY = Advisory(
             "completions": ("dataset",),
             "batch": ("ragged", "prompted", "shuffled"),
             "parts": {"max": 4},
+            "together": {"min": 2},
         },
     ),
     signature=("dropped", "re-weighted", "loss", "unexplained", "scaled"),

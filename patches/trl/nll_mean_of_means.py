@@ -83,6 +83,7 @@ _DPO = replace(
     measured={
         "trl-llama.lm-W1-K1-objective:dpo_sft [0.25.1]": 7.1e-07,
         "trl-llama.lm-W1-K4x2-objective:dpo_sft [0.25.1]": 0.0234,
+        "trl-llama.lm-W1-K4-objective:dpo_sft [1.16.0]": 0.0234,
     },
 )
 

@@ -23,6 +23,8 @@ ADVISORY = Advisory(
     ),
     cell="trl-mixtral.lm-W1-K4-objective:router-batch:prompted",
     measured={
+        "trl-mixtral.lm-W1-K2-objective:router-batch:prompted [0.12.2]": 0.268,
+        "trl-mixtral.lm-W1-K2-objective:router-batch:prompted [0.15.2]": 0.268,
         "trl-mixtral.lm-W1-K4-objective:router-batch:prompted [0.29.1]": 0.713,
         "trl-mixtral.lm-W1-K4-objective:router-batch:prompted [1.0.0]": 0.713,
         "trl-mixtral.lm-W1-K4-objective:router-batch:prompted [1.9.2]": 0.713,

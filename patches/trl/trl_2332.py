@@ -20,7 +20,7 @@ ADVISORY = Advisory(
     affected=(("0.12.0", "0.13.0"),),
     trigger=(
         {"objective": DPO, "parts": {"min": 4}, "size": (0,)},
-        {"objective": DPO, "parts": {"min": 2}, "steps": {"min": 2}},
+        {"objective": DPO, "parts": {"min": 2}, "steps": {"min": 2}, "size": (0,)},
         {"objective": DPO, "size": (2,)},
     ),
     signature=("unexplained", "loss"),

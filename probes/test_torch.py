@@ -11,8 +11,9 @@ EVERY = ("ddp", "fsdp2", "fsdp2_offload")
     [
         *grid("torch", parallel=EVERY, world_size=(1, 2), windows=(1, 4), sync=("last", "every")),
         *grid("torch", parallel=EVERY, world_size=2, windows=([3, 1],), model=("mlp_frozen", "mlp_tied", "mlp_reused", "mlp_unused", "llama")),
-        *grid("torch", parallel=EVERY, world_size=2, windows=([2, 2],), optimizer=("sgd", "adam"), clipping=("tight", "loose"),
+        *grid("torch", parallel=EVERY, world_size=2, windows=([2, 2],), optimizer="adam", clipping=("tight", "loose"),
               checkpoint=("none", "reload")),
+        *grid("torch", parallel=EVERY, world_size=2, windows=([2, 2],), optimizer="sgd", clipping="tight", checkpoint="reload"),
         *grid("torch", parallel=EVERY, world_size=2, windows=4, dtype="bf16", grad_accum_dtype=("fp32", "half")),
         *grid("torch", parallel="fsdp2", world_size=2, windows=2, reshard=("true", "false"), model=("mlp", "llama")),
     ]

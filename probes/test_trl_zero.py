@@ -9,10 +9,10 @@ ZERO = {"framework": "trl", "engine": "deepspeed"}
 
 @probe(
     [
-        *grid(**ZERO, model="llama.lm", stage=(0, 2), windows=(1, 4)),
-        *grid(**ZERO, model="llama.lm", stage=(1, 2, 3), offload_optimizer="cpu", windows=(4, 8)),
+        *grid(**ZERO, model="llama.lm", stage=(0, 2), windows=4),
+        *grid(**ZERO, model="llama.lm", stage=(1, 2, 3), offload_optimizer="cpu", windows=8),
         *grid(**ZERO, model="llama.lm", stage=2, offload_optimizer="cpu", windows=4, objective=("dpo_sigmoid", "dft", "kto_apo")),
-        *grid(**ZERO, model="neox.lm", stage=2, offload_optimizer="cpu", windows=4, objective=("grpo", "dapo", "gkd")),
+        *grid(**ZERO, model="neox.lm", stage=2, offload_optimizer="cpu", windows=4, objective=("grpo", "gkd")),
         *grid(**ZERO, model="llama.lm", stage=(1, 2), windows=4, world_size=2),
         *grid(**ZERO, model="neox.lm", stage=2, windows=4, world_size=2, objective="grpo"),
         *grid(**ZERO, model="llama.value", stage=2, offload_optimizer="cpu", windows=4, objective="reward"),

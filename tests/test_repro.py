@@ -188,9 +188,9 @@ def test_scripts_are_short_and_hold_only_what_the_cell_needs() -> None:
         assert {text: text in source for text in needs} == needs, cell.id
 
 
-def test_a_framework_without_a_template_says_so() -> None:
-    with pytest.raises(CellError, match="no standalone script for 'torch' cells"):
-        repro.script(parse("torch-mlp-W1-K2"))
+def test_a_cell_without_a_template_says_so() -> None:
+    with pytest.raises(CellError, match=r"no standalone script for torch cells .*in half precision"):
+        repro.script(parse("torch-mlp-W1-K2-dtype:bf16"))
 
 
 def test_scripts_agree_with_the_verdicts(judged: Callable[..., dict[str, Any]]) -> None:

@@ -94,8 +94,9 @@ ranks             |mine = torch.cat([p.flatten() for p in $final])
 ranks             |torch.distributed.broadcast(other := mine.clone(), 1)
 ranks             |if (other - mine).abs().max() > 0:
 ranks             |    wrong = not print("the ranks end with different weights  <- WRONG")
-                  |print("WRONG" if wrong else "RIGHT", "with $name", $name.__version__)
-                  |sys.exit(int(wrong))
+                  |print("WRONG" if wrong else "RIGHT", "with $name", $name.__version__, flush=True)
+folder            |folder.cleanup(), os._exit(int(wrong))  # at once: gloo's threads may abort an ordinary exit
+!folder           |os._exit(int(wrong))
 """
 
 

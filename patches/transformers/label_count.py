@@ -19,8 +19,13 @@ _LABELLED: dict[str, Any] = {
     "ignores_items": (False,), "objective": {"not": ("smoothed",)}, "compute_loss": ("model", "func"),
 }  # fmt: skip
 
-#: through the Trainer itself and through TRL's SFTTrainer; what was packed has no first token that counts
-LABELLED = ({"framework": ("transformers",), **_LABELLED}, {"framework": ("trl",), "packing": ("off",), **_LABELLED})
+#: through the Trainer itself, TRL's SFTTrainer, and what LLaMA-Factory trains from the first token on; what was packed has no first
+#: token that counts
+LABELLED = (
+    {"framework": ("transformers",), **_LABELLED},
+    {"framework": ("trl",), "packing": ("off",), **_LABELLED},
+    {"framework": ("llamafactory",), **_LABELLED, "objective": ("whole_mean", "document_mean")},
+)
 
 ADVISORY = Advisory(
     id="transformers-46204",

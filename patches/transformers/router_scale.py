@@ -14,7 +14,7 @@ from ..patch import Patch
 from ._items import MODULE, RELIES_ON, sources
 from ._trainer import SEVERAL
 
-_ROUTER = {"framework": ("transformers",), "objective": ("router",), "accepts_items": (True,)}
+_ROUTER = {"framework": ("transformers", "llamafactory"), "objective": ("router",), "accepts_items": (True,)}
 
 ADVISORY = Advisory(
     id="transformers-48690",
@@ -56,7 +56,8 @@ def _compute_loss(
     import transformers
 
     coefficient = getattr(self.accelerator.unwrap_model(model), "router_aux_loss_coef", None)
-    own = type(self).compute_loss is not transformers.Trainer.compute_loss  # who has a compute_loss of their own has seen to it
+    mine = type(self).compute_loss  # who has a compute_loss of their own has seen to it; LLaMA-Factory's hands everything on
+    own = mine is not transformers.Trainer.compute_loss and not mine.__module__.startswith("llamafactory.")
     by_model = self.model_accepts_loss_kwargs and self.compute_loss_func is None and self.label_smoother is None
     if coefficient is None or own or not by_model or num_items_in_batch is None or not model.training:
         return original(self, model, inputs, return_outputs, num_items_in_batch=num_items_in_batch, **more)

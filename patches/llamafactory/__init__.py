@@ -1,0 +1,1 @@
+"""LLaMA-Factory: https://github.com/hiyouga/LLaMA-Factory"""

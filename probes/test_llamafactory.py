@@ -1,0 +1,108 @@
+"""LLaMA-Factory from its front door: SFT, pre-training, DPO, KTO and reward models, whatever the split and the engine."""
+
+from functools import partial
+
+from truestep.fixtures.drivers._llamafactory import DPO, SFT
+from truestep.probes.base import grid, probe
+
+from truestep.plugin import Step
+
+factory = partial(grid, "llamafactory", model="llama.lm")
+ZERO = {"engine": "deepspeed"}
+
+
+@probe(
+    [
+        *factory(windows=(1, 2, 4, 8), batch=("ragged", "prompted")),
+        *factory(objective=tuple(SFT), windows=(1, 4)),
+        *factory(objective="document_mean", windows=(1, 4)),
+        *grid("llamafactory", model="gpt2.lm", objective=("token_mean", "whole_mean"), windows=(1, 4)),
+        *grid("llamafactory", model="mixtral.lm", objective="router", windows=(1, 4)),
+    ]
+)
+def test_the_split_changes_nothing_in_sft(step: Step) -> None:
+    """Whatever loss is chosen, cutting the batch into micro-batches must not change the step."""
+    step.must_be_right()
+
+
+@probe(
+    [
+        *factory(objective=tuple(DPO), windows=(1, 4)),
+        *factory(objective=("kto_before", "kto_ftx"), windows=(1, 8)),
+        *grid("llamafactory", model="llama.value", objective="reward", windows=(1, 8)),
+    ]
+)
+def test_the_split_changes_nothing_in_preferences(step: Step) -> None:
+    """The loss of a pair or of a liked sample must be the one that was chosen, however many a micro-batch holds."""
+    step.must_be_right()
+
+
+@probe(
+    [
+        *factory(packing="neat", attention=("eager", "sdpa"), windows=(1, 4)),
+        *factory(packing=("packing", "neat"), windows=2),
+        *factory(objective=("turns", "turns_ended", "last_turn", "last_turn_ended"), windows=8),
+    ]
+)
+def test_packing_and_turns_change_nothing(step: Step) -> None:
+    """Samples of a row must not see each other unless that was asked for, and only the answers asked for are trained."""
+    step.must_be_right()
+
+
+@probe(
+    [
+        *factory(windows=([4, 2, 4, 2],), size=2, epochs=2),
+        *factory(objective="dpo_sigmoid", windows=[4, 2, 4, 2], size=2, epochs=2),
+        *factory(objective=("token_mean", "dpo_sigmoid"), windows=[4, 1], size=2),
+        *factory(objective=("token_mean", "dpo_sigmoid", "kto_before"), windows=[4, 4, 4]),
+        *factory(objective=("token_mean", "dpo_ftx"), windows=[2, 2, 2], schedule="linear"),
+        *factory(windows=([1, 1, 1], [4, 4, 4]), data="iterable"),
+        *factory(windows=[4, 2, 4, 2], size=2, epochs=2, data="iterable"),
+        *factory(windows=[1, 1, 1], data="drawn"),
+    ]
+)
+def test_windows_and_epochs(step: Step) -> None:
+    """A last window that is shorter, a second epoch and a third step are steps like any other."""
+    step.must_be_right()
+
+
+@probe(
+    [
+        *factory(objective=("token_mean", "smoothed", "dft", "eaft", "asft", "last_turn", "dpo_sigmoid", "dpo_ftx"), windows=2, world_size=2),
+        *factory(windows=(1, 4), world_size=2, average_tokens=("unset", "true")),
+        *factory(packing="neat", windows=2, world_size=2),
+        *grid("llamafactory", model="llama.lm+lora", objective=("token_mean", "dpo_adapter"), windows=2, world_size=2),
+        *grid("llamafactory", model="llama.value", objective="reward", windows=2, world_size=2),
+    ]
+)
+def test_ranks_change_nothing(step: Step) -> None:
+    """Two ranks with half of the samples each must take the step of one."""
+    step.must_be_right()
+
+
+@probe(
+    [
+        *factory(objective=("token_mean", "dpo_sigmoid", "kto_before"), checkpointing="on", windows=4),
+        *factory(clipping=("unset", "tight", "loose"), windows=(1, 4)),
+        *factory(objective="dpo_sigmoid", clipping=("unset", "tight"), windows=4),
+        *grid("llamafactory", model=("llama.lm+lora", "llama.lm+rslora", "llama.lm+dora"), windows=(1, 4), checkpointing=("off", "on")),
+        *grid("llamafactory", model="llama.lm+lora", objective="dpo_adapter", windows=(1, 4), checkpointing=("off", "on")),
+    ]
+)
+def test_settings_do_what_they_say(step: Step) -> None:
+    """Checkpointing changes nothing, clipping is by the norm of the whole step, and an adapter trains itself alone."""
+    step.must_be_right()
+
+
+@probe(
+    [
+        *factory(**ZERO, stage=(0, 1, 2, 3), windows=8),
+        *factory(**ZERO, stage=(1, 2, 3), offload_optimizer="cpu", windows=8),
+        *factory(**ZERO, stage=2, offload_optimizer="cpu", windows=(1, 2), world_size=(1, 2)),
+        *factory(**ZERO, stage=(2, 3), objective=("dpo_sigmoid", "asft"), windows=4),
+        *factory(**ZERO, stage=(2, 3), windows=2, world_size=2),
+    ]
+)
+def test_deepspeed_changes_nothing(step: Step) -> None:
+    """Under DeepSpeed, whatever its stage and wherever the optimizer lives, the step must be the same."""
+    step.must_be_right()

@@ -19,7 +19,7 @@ from .advisory import Advisory
 from .patch import Patch
 
 ENTRY_POINT_GROUP = "truestep.advisories"
-_FRAMEWORKS = ("accelerate", "deepspeed", "llamafactory", "peft", "transformers", "trl")
+_FRAMEWORKS = ("accelerate", "deepspeed", "llamafactory", "openrlhf", "peft", "transformers", "trl")
 
 
 def advisories(framework: str | None = None) -> tuple[Advisory, ...]:

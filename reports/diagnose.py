@@ -133,6 +133,14 @@ def diagnose(question: Question, detail: bool = False) -> Diagnosis:
     return last if last and ("unexplained" not in last.kinds or doubtful is None) else doubtful or _unexplained(question)
 
 
+def weigh(question: Question) -> Diagnosis:
+    """The effective weights of micro-batches and samples where there is nothing to explain: of a step that is right."""
+    gradient = effective.flatten(question.cell, question.trace.grad_consumed)
+    answer = _weigh(question, gradient, "micro-batch", {})
+    diagnosis = _unexplained(question) if answer is None else _with_detail(question, gradient, answer[1])
+    return replace(diagnosis, kinds=(), words="every micro-batch weighs what it should")
+
+
 # --- weights of units ------------------------------------------------------------------------------------
 
 

@@ -15,10 +15,13 @@ from truestep.reports.verdict import NOT_TRIGGERED, PASS, WRONG, Check, Diagnosi
 from truestep import patches
 
 
-def judge(cell: Cell, traces: list[StepTrace], driver: Any, detail: bool = False, explain: bool = True) -> Verdict:
+def judge(
+    cell: Cell, traces: list[StepTrace], driver: Any, detail: bool = False, explain: bool = True, weigh: bool = False
+) -> Verdict:
     """``pass``, ``wrong`` or ``not-triggered``; advisories and design choices are looked up later.
 
-    ``detail``: a diagnosis down to samples and tokens; ``explain``: False for none, where only the figures are wanted.
+    ``detail``: a diagnosis down to samples and tokens; ``explain``: False for none, where only the figures are wanted;
+    ``weigh``: the effective weights of the first step of a cell that is right, too.
     """
     limit = driver.asked_norm(cell)
     checks = list(compare.compare(cell, traces, driver, limit))
@@ -34,7 +37,10 @@ def judge(cell: Cell, traces: list[StepTrace], driver: Any, detail: bool = False
     red = next((c for c in checks if c.red), None)
     if red is None:
         reason = compare.blind(cell, checks) or _not_triggered(cell, traces, driver)
-        return Verdict(**base, verdict=NOT_TRIGGERED if reason else PASS, reason=reason or "")
+        weighed = (
+            diagnose.weigh(_question(cell, traces, traces[0], driver, limit)) if weigh and traces[0].grad_consumed else None
+        )
+        return Verdict(**base, verdict=NOT_TRIGGERED if reason else PASS, reason=reason or "", diagnosis=weighed)
     trace = next(t for t in traces if t.step == red.step)
     diagnosis = _explain(cell, traces, checks, driver, limit, detail) if explain else None
     where = f" in {red.where}" if red.where else ""
@@ -86,9 +92,13 @@ IMPLIED = {"ranks": frozenset({"unreduced"})}
 def _diagnosis(
     cell: Cell, traces: list[StepTrace], trace: StepTrace, driver: Any, limit: float | None, detail: bool
 ) -> Diagnosis:
+    return diagnose.diagnose(_question(cell, traces, trace, driver, limit), detail)
+
+
+def _question(cell: Cell, traces: list[StepTrace], trace: StepTrace, driver: Any, limit: float | None) -> diagnose.Question:
     wanted = compare.expected(cell, trace)
     _, nearest = compare.gradient_check(cell, trace, wanted, driver, limit)
-    question = diagnose.Question(
+    return diagnose.Question(
         cell=cell,
         trace=trace,
         previous=next((t for t in traces if t.step == trace.step - 1), None),
@@ -99,7 +109,6 @@ def _diagnosis(
         tolerance=partial(compare.tolerance, cell, trace, wanted, driver),
         kept=driver.SGD["momentum"] if "momentum_buffer" in trace.moments_before else _kept(driver.ADAM["betas"][0]),
     )
-    return diagnose.diagnose(question, detail)
 
 
 def _kept(decay: float) -> float:

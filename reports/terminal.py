@@ -277,4 +277,4 @@ def brief(verdict: Verdict) -> list[str]:
         where = f" in {worst.where}" if worst.where else ""
         lines.append(f"  {len(verdict.checks)} checks; nearest to its tolerance: {worst.name} of step {worst.step + 1}, "
                      f"{worst.figure:.1e} (tolerance {worst.bound:.1e}, plain PyTorch {worst.noise:.1e}){where}")  # fmt: skip
-    return lines
+    return lines + (_weights(verdict.diagnosis) if verdict.diagnosis is not None else [])

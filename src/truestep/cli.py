@@ -62,8 +62,10 @@ def _parser() -> argparse.ArgumentParser:
                          help="failing cells are kept and replayed here (default .hypothesis/truestep)")  # fmt: skip
     for sub in (run, sweep):
         sub.add_argument("--patch", action="store_true", help="apply truestep's patches first")
+        sub.add_argument("--only-patch", action="append", default=[], metavar="ID", help="apply this one, and no other that is not named too")
         sub.add_argument("--results", type=Path, metavar="FILE", help="append every verdict to FILE as a JSON line")
         sub.add_argument("--json", action="store_true", help="print verdicts as JSON lines instead of text")
+    run.add_argument("--weights", action="store_true", help="the effective weights of cells that are right, too")
     repro = command("repro", _repro, "write a standalone script for a cell: the framework and torch, no truestep")
     repro.add_argument("cell", metavar="ID|FILE")
     repro.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: standard output")
@@ -123,11 +125,23 @@ def _sweep(options: argparse.Namespace) -> int:
     return _judge(cells, "Whatever combination of settings, the step must be the one of the whole batch.", options)
 
 
+def _chosen_patches(options: argparse.Namespace) -> bool | tuple[str, ...]:
+    """All patches, those that were named, or none; raises CellError for a name that there is not."""
+    from truestep.patches.catalogue import patches
+
+    known = [one.id for one in patches()]
+    for name in options.only_patch:
+        if name not in known:
+            raise CellError(f"no patch {name!r}; truestep patches lists them")
+    return tuple(options.only_patch) or bool(options.patch)
+
+
 def _judge(cells: list[Cell], question: str, options: argparse.Namespace) -> int:
     from truestep.reports import terminal
     from truestep.suite import Suite
 
-    suite = Suite(patch=options.patch, results=options.results, detail=len(cells) <= 20)
+    chosen = _chosen_patches(options)
+    suite = Suite(patch=chosen, results=options.results, detail=len(cells) <= 20, weigh=getattr(options, "weights", False))
     rows: list[dict[str, Any]] = []
     try:
         suite.told = {cell.id: {"family": "run", "question": question} for cell in cells}
@@ -143,7 +157,7 @@ def _judge(cells: list[Cell], question: str, options: argparse.Namespace) -> int
             elif sys.stderr.isatty():
                 print(f"\r{number}/{len(cells)}", end="", file=sys.stderr)
         if not options.json:
-            print("\n".join(terminal.summary(rows, {}, 0, patched=options.patch)))
+            print("\n".join(terminal.summary(rows, {}, 0, patched=bool(chosen))))
         red = [r for r in rows if r["verdict"] in ("wrong", "error", "timeout")]
         if getattr(options, "confirm", False):
             return _confirm_by_script(red)

@@ -21,29 +21,31 @@ PATCH_SETUP = "truestep.patches:patch"
 class Suite:
     """Runs cells and keeps what they said.
 
-    patch   : apply every patch that fits in each worker before its first cell
+    patch   : apply every patch that fits in each worker before its first cell, or those with these ids
     setup   : further ``module:function`` names to call there (seeded faults, in the tests)
     cores   : processes that may compute at once; python: the interpreter of the environment under test
     confirm : run red cells again in a fresh process
-    detail  : diagnose red cells down to samples and tokens
+    detail  : diagnose red cells down to samples and tokens; weigh: the effective weights of right ones as well
     results : a file to which every verdict is appended as a JSON line the moment it is known
     """
 
     def __init__(
         self,
         *,
-        patch: bool = False,
+        patch: bool | tuple[str, ...] = False,
         setup: Iterable[str] = (),
         cores: int | None = None,
         confirm: bool = True,
         python: str | None = None,
         results: Path | None = None,
         detail: bool = False,
+        weigh: bool = False,
     ) -> None:
         self.patch, self.cores, self.confirm, self.python = patch, cores, confirm, python
-        self.setup = (*([PATCH_SETUP] if patch else []), *setup)
+        patches = [PATCH_SETUP if patch is True else f"{PATCH_SETUP}={','.join(patch)}"] if patch else []
+        self.setup = (*patches, *setup)
         self.results = results
-        self.extra: dict[str, Any] = {"detail": True} if detail else {}
+        self.extra: dict[str, Any] = {name: True for name, asked in (("detail", detail), ("weigh", weigh)) if asked}
         self.told: dict[str, dict[str, str]] = {}  # cell id -> what a results line says of it besides (family, question)
         self.pools: dict[tuple[str, str], Pool] = {}
         self.futures: dict[Cell, Future[dict[str, Any]]] = {}

@@ -1,0 +1,1 @@
+"""OpenRLHF: https://github.com/OpenRLHF/OpenRLHF"""

@@ -1,0 +1,79 @@
+"""Looking ahead over the micro-batches of an optimizer step, which may span two epochs.
+
+DeepSpeed steps after every K micro-batches, whether or not an epoch ends between them. The weight of a micro-batch needs the
+tokens of all of them, on all ranks, before the first backward: so the loader is read K micro-batches ahead, and where an epoch
+ends within a window the first ones of the next are counted early, under the order that they will have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+
+class Window:
+    """K micro-batches of every rank: what each counts and what all of them do.
+
+    size  : K
+    ranks : W
+    total : the sum of a number over all ranks
+    """
+
+    def __init__(self, size: int, ranks: int, total: Callable[[float], float]) -> None:
+        self.size, self.ranks, self.total = size, ranks, total
+        self.counts: list[float] = []  # of the micro-batches of this window that were read or counted
+        self.whole, self.taken = 0.0, 0
+
+    def begin(self, counts: list[float]) -> None:
+        self.counts, self.taken = counts, 0
+        self.whole = self.total(sum(counts))
+
+    def weight(self) -> float:
+        """What the mean over the next micro-batch's tokens is multiplied by; the mean over K and W is the engine's."""
+        count = self.counts[self.taken]
+        self.taken += 1
+        return count * self.size * self.ranks / self.whole if self.whole else 1.0
+
+
+class Ahead:
+    """A loader that fills ``window`` before it hands out the first micro-batch of it; otherwise the loader that it is around.
+
+    count : the trained tokens of a batch
+    last  : whether an epoch is the last one, by its number
+    """
+
+    def __init__(self, loader: Any, window: Window, count: Callable[[Any], float], last: Callable[[int], bool]) -> None:
+        self._loader, self._window, self._count, self._last = loader, window, count, last
+        self._missing = 0  # micro-batches of the next epoch that belong to a window already begun
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = iter(self._loader)
+        yield from islice(batches, self._missing)  # counted when their window began
+        self._missing = 0
+        while ahead := list(islice(batches, self._window.size)):
+            counts = [self._count(batch) for batch in ahead]
+            missing = self._window.size - len(ahead)
+            if missing and not self._last(self._loader.sampler.epoch):
+                counts += self._of_next_epoch(missing)
+                self._missing = missing
+            self._window.begin(counts)
+            yield from ahead
+
+    def _of_next_epoch(self, many: int) -> list[float]:
+        import torch
+
+        sampler = self._loader.sampler
+        epoch, consumed = sampler.epoch, sampler.consumed_indicies
+        sampler.set_epoch(epoch + 1)
+        try:
+            with torch.random.fork_rng(devices=[]):  # a loader that begins draws a seed
+                return [self._count(batch) for batch in islice(iter(self._loader), many)]
+        finally:
+            sampler.set_epoch(epoch, consumed * sampler.num_replicas)

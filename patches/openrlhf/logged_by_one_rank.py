@@ -1,0 +1,52 @@
+"""``loss_mean`` of train_sft is put into the logs after they were averaged over the ranks: it is what rank 0 alone has seen.
+
+https://github.com/OpenRLHF/OpenRLHF/blob/main/openrlhf/trainer/sft_trainer.py (SFTTrainer.fit); no report is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..advisory import Advisory
+from ..patch import Patch
+
+ADVISORY = Advisory(
+    id="truestep-2026-73",
+    framework="openrlhf",
+    title="The loss_mean that is logged is that of rank 0's samples alone",
+    affected=(("0.6.1", None),),
+    trigger=({"framework": ("openrlhf",), "objective": ("response_mean",), "world_size": {"min": 2}},),
+    signature=("loss",),
+    links=("https://github.com/OpenRLHF/OpenRLHF/blob/main/openrlhf/trainer/sft_trainer.py",),
+    cell="openrlhf-llama.lm-W2-K4-objective:response_mean-batch:prompted",
+    patch="truestep-2026-73",
+    measured={},
+    details="The step is right. Average loss_mean over the ranks before it is put into logs_dict.",
+)
+
+
+def _save_logs_and_checkpoints(
+    original: Callable[..., Any], trainer: Any, args: Any, global_step: int, step_bar: Any, logs_dict: Any = None, *rest: Any, **more: Any
+) -> Any:
+    if logs_dict and "loss_mean" in logs_dict:
+        alone = {"loss_mean": logs_dict["loss_mean"]}
+        logs_dict = {**logs_dict, **trainer.strategy.all_reduce(alone)}  # every rank comes here in the same step
+    return original(trainer, args, global_step, step_bar, logs_dict or {}, *rest, **more)
+
+
+PATCH = Patch(
+    advisory=ADVISORY,
+    module="openrlhf.trainer.sft_trainer",
+    around={"SFTTrainer.save_logs_and_checkpoints": _save_logs_and_checkpoints},
+    relies_on=("SFTTrainer.fit", "SFTTrainer.save_logs_and_checkpoints"),
+    fingerprints={
+        "0b7565a1b5ade4c009cfe4a8ebceab4f3d6faea7cff99e63a1a6fbd222638bff": "0.6.1",
+        "81c6c3f6b22036bf7d0a92d0fbdbe4c4fe8dcc0131068f06956998351a7fcd03": "0.6.2 .. 0.6.4",
+        "616e26c164bb2c5255a51049dd9fc116f84fa8ead68240ca3e5595f772159739": "0.7.0.post1 .. 0.9.0",
+        "ffc0388a12c5076861fe0ebd31dcf845b645caa4146cca0453e79ae137b339bd": "0.10.2",
+        "8f11628b6c7d87ba381f39b1fba321499d04eb28bff653ea6cccd05e065536cd": "0.10.3",
+        "d682307bf3673c89d2652aaa9bb841a1c5e7f6f399d6f42f825fc22c4666c333": "0.10.4",
+        "5184779ad3a87b4ad88e1b76da42d528d78a541dbc9fba4bc4536302659d6b75": "0.11.2",
+    },
+)

@@ -41,6 +41,12 @@ def test_the_split_changes_nothing_in_preferences(step: Step) -> None:
     [
         *factory(packing="neat", attention=("eager", "sdpa"), windows=(1, 4)),
         *factory(packing=("packing", "neat"), windows=2),
+        *grid(
+            "llamafactory",
+            model=("gpt_neo.lm", "mistral.lm", "gemma2.lm", "gemma3.lm", "lfm2.lm"),
+            packing="neat",
+            windows=4,
+        ),
         *factory(objective=("turns", "turns_ended", "last_turn", "last_turn_ended"), windows=8),
     ]
 )
@@ -68,7 +74,11 @@ def test_windows_and_epochs(step: Step) -> None:
 
 @probe(
     [
-        *factory(objective=("token_mean", "smoothed", "dft", "eaft", "asft", "last_turn", "dpo_sigmoid", "dpo_ftx"), windows=2, world_size=2),
+        *factory(
+            objective=("token_mean", "smoothed", "dft", "eaft", "asft", "last_turn", "dpo_sigmoid", "dpo_ftx"),
+            windows=2,
+            world_size=2,
+        ),
         *factory(windows=(1, 4), world_size=2, average_tokens=("unset", "true")),
         *factory(packing="neat", windows=2, world_size=2),
         *grid("llamafactory", model="llama.lm+lora", objective=("token_mean", "dpo_adapter"), windows=2, world_size=2),
@@ -85,7 +95,12 @@ def test_ranks_change_nothing(step: Step) -> None:
         *factory(objective=("token_mean", "dpo_sigmoid", "kto_before"), checkpointing="on", windows=4),
         *factory(clipping=("unset", "tight", "loose"), windows=(1, 4)),
         *factory(objective="dpo_sigmoid", clipping=("unset", "tight"), windows=4),
-        *grid("llamafactory", model=("llama.lm+lora", "llama.lm+rslora", "llama.lm+dora"), windows=(1, 4), checkpointing=("off", "on")),
+        *grid(
+            "llamafactory",
+            model=("llama.lm+lora", "llama.lm+rslora", "llama.lm+dora"),
+            windows=(1, 4),
+            checkpointing=("off", "on"),
+        ),
         *grid("llamafactory", model="llama.lm+lora", objective="dpo_adapter", windows=(1, 4), checkpointing=("off", "on")),
     ]
 )

@@ -432,7 +432,8 @@ def _arithmetic(cell: Cell, trace: StepTrace, settings: Any) -> Iterator[Check]:
     """
     asked = settings.SGD if "momentum_buffer" in trace.moments_before else settings.ADAM
     lr = asked["lr"] * settings.rate(cell, trace.step)
-    yield Check("lr", trace.step, abs(trace.lr / lr - 1), 2.0**-48, 0.0)  # a product of float64 numbers
+    off = abs(trace.lr / lr - 1) if lr else abs(trace.lr)  # a warm-up may begin at zero
+    yield Check("lr", trace.step, off, 2.0**-48, 0.0)  # a product of float64 numbers
     unit = UNIT["fp32"]
     before, after = trace.moments_before, trace.moments_after
     if "momentum_buffer" in before:

@@ -29,13 +29,17 @@ ADVISORY = Advisory(
     cell="llamafactory-llama.lm-W1-K8-objective:asft",
     patch="llamafactory-asft-window",
     measured={
-        "llamafactory-llama.lm-W1-K1-objective:asft [0.9.5]": 0.0,
+        "llamafactory-llama.lm-W1-K1-objective:asft [0.9.5]": 1.2e-06,
+        "llamafactory-llama.lm-W1-K8-objective:asft [0.9.5]": 8.1,
+        "llamafactory-llama.lm-W2-K4-objective:asft [0.9.5]": 3.6,
     },
     details="With max_grad_norm at its default the clipping hides most of the factor. Keep gradient_accumulation_steps at 1 and one rank.",
 )
 
 
-def _compute_loss(original: Callable[..., Any], self: Any, model: Any, inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+def _compute_loss(
+    original: Callable[..., Any], self: Any, model: Any, inputs: Mapping[str, Any], *args: Any, **kwargs: Any
+) -> Any:
     labels = inputs["labels"]
     loss = original(self, model, inputs, *args, **kwargs)
     items = kwargs.get("num_items_in_batch")

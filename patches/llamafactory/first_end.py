@@ -27,7 +27,14 @@ ADVISORY = Advisory(
     cell="llamafactory-llama.lm-W1-K1-objective:response_mean",
     patch="llamafactory-first-end",
     measured={
-        "llamafactory-llama.lm-W1-K1-objective:response_mean [0.9.2]": 0.0,
+        "llamafactory-llama.lm-W1-K1-objective:response_mean [0.9.2]": 0.26,
+        "llamafactory-llama.lm-W1-K1-objective:response_mean [0.9.3]": 0.26,
+        "llamafactory-llama.lm-W1-K1-objective:response_mean [0.9.4]": 4.8e-07,
+        "llamafactory-llama.lm-W1-K1-objective:response_mean [0.9.5]": 4.8e-07,
+        "llamafactory-llama.lm-W1-K1-objective:turns_ended [0.9.2]": 0.16,
+        "llamafactory-llama.lm-W1-K1-objective:turns_ended [0.9.3]": 0.16,
+        "llamafactory-llama.lm-W1-K1-objective:turns_ended [0.9.4]": 7.6e-07,
+        "llamafactory-llama.lm-W1-K1-objective:turns_ended [0.9.5]": 7.6e-07,
     },
     details="By labels / (labels + samples): the shorter the answers, the more.",
 )

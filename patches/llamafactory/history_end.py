@@ -26,7 +26,10 @@ ADVISORY = Advisory(
     cell="llamafactory-llama.lm-W1-K1-objective:last_turn_ended",
     patch="llamafactory-10827",
     measured={
-        "llamafactory-llama.lm-W1-K1-objective:last_turn_ended [0.9.2]": 0.0,
+        "llamafactory-llama.lm-W1-K1-objective:last_turn_ended [0.9.2]": 0.57,
+        "llamafactory-llama.lm-W1-K1-objective:last_turn_ended [0.9.3]": 0.57,
+        "llamafactory-llama.lm-W1-K1-objective:last_turn_ended [0.9.4]": 0.4,
+        "llamafactory-llama.lm-W1-K1-objective:last_turn_ended [0.9.5]": 0.4,
     },
     details="Conversations of three turns and more; up to 0.9.3 of two turns too, where the question's own end is a label as well.",
 )

@@ -27,7 +27,12 @@ ADVISORY = Advisory(
     cell="llamafactory-llama.lm-W1-K1-objective:kto_ftx",
     patch="llamafactory-kto-ftx",
     measured={
-        "llamafactory-llama.lm-W1-K1-objective:kto_ftx [0.9.3]": 0.0,
+        "llamafactory-llama.lm-W1-K1-objective:kto_ftx [0.9.3]": 0.51,
+        "llamafactory-llama.lm-W1-K1-objective:kto_ftx [0.9.4]": 0.51,
+        "llamafactory-llama.lm-W1-K1-objective:kto_ftx [0.9.5]": 0.51,
+        "llamafactory-llama.lm-W1-K8-objective:kto_ftx [0.9.3]": 1,
+        "llamafactory-llama.lm-W1-K8-objective:kto_ftx [0.9.4]": 1,
+        "llamafactory-llama.lm-W1-K8-objective:kto_ftx [0.9.5]": 1,
     },
     details=(
         "No documentation says over what the term is averaged. The same option of DPO adds it to the loss of every sample; so "

@@ -30,7 +30,14 @@ ADVISORY = Advisory(
     cell="llamafactory-llama.lm-W1-K1-objective:dpo_ipo",
     patch="llamafactory-pref-loss",
     measured={
-        "llamafactory-llama.lm-W1-K1-objective:dpo_ipo [0.9.3]": 0.0,
+        "llamafactory-llama.lm-W1-K1-objective:dpo_ipo [0.9.2]": 6.9e-07,
+        "llamafactory-llama.lm-W1-K1-objective:dpo_ipo [0.9.3]": 6.9e-07,
+        "llamafactory-llama.lm-W1-K1-objective:dpo_ipo [0.9.4]": 0.99,
+        "llamafactory-llama.lm-W1-K1-objective:dpo_ipo [0.9.5]": 0.99,
+        "llamafactory-llama.lm-W1-K1-objective:dpo_hinge [0.9.2]": 7.8e-07,
+        "llamafactory-llama.lm-W1-K1-objective:dpo_hinge [0.9.3]": 7.8e-07,
+        "llamafactory-llama.lm-W1-K1-objective:dpo_hinge [0.9.4]": 0.51,
+        "llamafactory-llama.lm-W1-K1-objective:dpo_hinge [0.9.5]": 0.51,
     },
     details=(
         "For ipo the log-probabilities are means per token all the same, so that beta is off as well. With the cure kto_pair is refused "
@@ -53,7 +60,11 @@ PATCH = Patch(
     advisory=ADVISORY,
     module="llamafactory.train.dpo.trainer",
     around={"CustomDPOTrainer.compute_preference_loss": _compute_preference_loss},
-    relies_on=("CustomDPOTrainer.compute_preference_loss", "CustomDPOTrainer.concatenated_forward", "CustomDPOTrainer.dpo_loss"),
+    relies_on=(
+        "CustomDPOTrainer.compute_preference_loss",
+        "CustomDPOTrainer.concatenated_forward",
+        "CustomDPOTrainer.dpo_loss",
+    ),
     fingerprints={
         "47e5554514dbf0938e3443ef8f649cb30c9fd1172dea56bc10422f6a87606c20": "0.9.4 .. 0.9.5",
     },

@@ -21,7 +21,14 @@ ADVISORY = Advisory(
     ),
     cell="llamafactory-llama.lm-W1-K1x3-data:drawn",
     measured={
-        "llamafactory-llama.lm-W1-K1x3-data:drawn [0.9.2]": 0.0,
+        "llamafactory-llama.lm-W1-K1x3-data:drawn [0.9.2]": 1.6,
+        "llamafactory-llama.lm-W1-K1x3-data:drawn [0.9.3]": 1.6,
+        "llamafactory-llama.lm-W1-K1x3-data:drawn [0.9.4]": 1.6,
+        "llamafactory-llama.lm-W1-K1x3-data:drawn [0.9.5]": 1.6,
+        "llamafactory-llama.lm-W1-K1x3-data:iterable [0.9.2]": 1.1e-06,
+        "llamafactory-llama.lm-W1-K1x3-data:iterable [0.9.3]": 1.1e-06,
+        "llamafactory-llama.lm-W1-K1x3-data:iterable [0.9.4]": 9.5e-07,
+        "llamafactory-llama.lm-W1-K1x3-data:iterable [0.9.5]": 9.5e-07,
     },
     details="Set buffer_size to 1, which keeps the order (cells with data:iterable).",
 )

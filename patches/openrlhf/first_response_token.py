@@ -22,7 +22,10 @@ ADVISORY = Advisory(
     links=("https://github.com/OpenRLHF/OpenRLHF/pull/781", "https://github.com/OpenRLHF/OpenRLHF/issues/973"),
     cell="openrlhf-llama.lm-W1-K1-objective:response_mean-batch:prompted",
     patch="openrlhf-781",
-    measured={},
+    measured={
+        "openrlhf-llama.lm-W1-K1-objective:response_mean-batch:prompted [0.6.4]": 1.1,
+        "openrlhf-llama.lm-W1-K1-objective:response_mean-batch:prompted [0.5.0]": 6.8e-07,
+    },
     details="With 0.7.0 the same mistake moved into the data set (openrlhf-973).",
 )
 

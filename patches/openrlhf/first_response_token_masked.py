@@ -22,8 +22,11 @@ ADVISORY = Advisory(
     links=("https://github.com/OpenRLHF/OpenRLHF/issues/973",),
     cell=BEFORE.cell,
     patch="openrlhf-973",
-    measured={},
-    details="Answers of several turns are masked by ranges of their own and were not run.",
+    measured={
+        "openrlhf-llama.lm-W1-K1-objective:response_mean-batch:prompted [0.7.0.post1]": 1.1,
+        "openrlhf-llama.lm-W1-K1-objective:response_mean-batch:prompted [0.9.0]": 5.2e-07,
+    },
+    details="A micro-batch whose responses are one token long has nothing left and makes the whole step NaN. Answers of several turns are masked by ranges of their own and were not run.",
 )
 
 

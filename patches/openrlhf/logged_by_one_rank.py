@@ -21,13 +21,23 @@ ADVISORY = Advisory(
     links=("https://github.com/OpenRLHF/OpenRLHF/blob/main/openrlhf/trainer/sft_trainer.py",),
     cell="openrlhf-llama.lm-W2-K4-objective:response_mean-batch:prompted-loss:logged",
     patch="truestep-2026-73",
-    measured={},
+    measured={
+        "openrlhf-llama.lm-W2-K4-objective:response_mean-batch:prompted-loss:logged [0.10.4]": 0.03,
+        "openrlhf-llama.lm-W2-K4-objective:response_mean-batch:prompted-loss:logged [0.11.2]": 0.03,
+    },
     details="The step is right. Average loss_mean over the ranks before it is put into logs_dict.",
 )
 
 
 def _save_logs_and_checkpoints(
-    original: Callable[..., Any], trainer: Any, args: Any, global_step: int, step_bar: Any, logs_dict: Any = None, *rest: Any, **more: Any
+    original: Callable[..., Any],
+    trainer: Any,
+    args: Any,
+    global_step: int,
+    step_bar: Any,
+    logs_dict: Any = None,
+    *rest: Any,
+    **more: Any,
 ) -> Any:
     if logs_dict and "loss_mean" in logs_dict:
         alone = {"loss_mean": logs_dict["loss_mean"]}

@@ -18,6 +18,10 @@ ADVISORY = Advisory(
     signature=("re-weighted", "scaled", "loss", "norm"),
     links=("https://github.com/OpenRLHF/OpenRLHF/commit/df78645e",),
     cell="openrlhf-llama.lm-W2-K1-objective:response_mean-batch:prompted",
-    measured={},
+    measured={
+        "openrlhf-llama.lm-W2-K1-objective:response_mean-batch:prompted [0.5.0]": 0.063,
+        "openrlhf-llama.lm-W2-K1-objective:response_mean-batch:prompted [0.10.2]": 0.063,
+        "openrlhf-llama.lm-W2-K1-objective:response_mean-batch:prompted [0.10.3]": 5.5e-07,
+    },
     details="The patch of openrlhf-1249 counts over all ranks and micro-batches and cures this too.",
 )

@@ -29,7 +29,15 @@ ADVISORY = Advisory(
     links=("https://github.com/OpenRLHF/OpenRLHF/pull/1249", "https://arxiv.org/abs/2604.23747"),
     cell="openrlhf-llama.lm-W1-K4-objective:response_mean-batch:prompted",
     patch="openrlhf-1249",
-    measured={},
+    measured={
+        "openrlhf-llama.lm-W1-K4-objective:response_mean-batch:prompted [0.5.0]": 0.11,
+        "openrlhf-llama.lm-W1-K8-objective:response_mean-batch:prompted [0.5.0]": 0.37,
+        "openrlhf-llama.lm-W1-K8-objective:response_mean-batch:prompted [0.9.0]": 0.37,
+        "openrlhf-llama.lm-W1-K8-objective:response_mean-batch:prompted [0.10.2]": 0.37,
+        "openrlhf-llama.lm-W1-K8-objective:response_mean-batch:prompted [0.10.3]": 0.37,
+        "openrlhf-llama.lm-W1-K4x3b2e2-objective:response_mean-batch:prompted [0.10.3]": 0.84,
+        "openrlhf-llama.lm-W1-K8-objective:response_mean-batch:prompted [0.11.2]": 5.3e-07,
+    },
     details="Patched, it was never run with packed samples or ring attention, which need a GPU: there the patch leaves everything as it is.",
 )
 
@@ -55,11 +63,15 @@ class _Weighted:
 def _fit(original: Callable[..., Any], trainer: Any, *given: Any, **named: Any) -> Any:
     strategy = trainer.strategy
     if trainer.packing_samples or getattr(strategy, "ring_attn_group", None) is not None:
-        warnings.warn("truestep's patch openrlhf-1249 is not for packed samples or ring attention: nothing was changed", stacklevel=2)
+        warnings.warn(
+            "truestep's patch openrlhf-1249 is not for packed samples or ring attention: nothing was changed", stacklevel=2
+        )
         return original(trainer, *given, **named)
     loader, loss = trainer.train_dataloader, trainer.loss_fn
     window = Window(strategy.accumulated_gradient, strategy.world_size, functools.partial(_over_ranks, trainer))
-    trainer.train_dataloader = Ahead(loader, window, functools.partial(_tokens, trainer), lambda epoch: epoch >= trainer.epochs - 1)
+    trainer.train_dataloader = Ahead(
+        loader, window, functools.partial(_tokens, trainer), lambda epoch: epoch >= trainer.epochs - 1
+    )
     trainer.loss_fn = _Weighted(loss, window)
     try:
         return original(trainer, *given, **named)

@@ -25,7 +25,7 @@ PINNED = {
     ("llamafactory", "0.9.2"): "0.16.4",
     ("llamafactory", "0.9.3"): "0.16.9",
     ("llamafactory", "0.9.4"): "0.16.9",
-    ("llamafactory", "0.9.5"): "0.18.4",
+    ("llamafactory", "0.9.5"): "0.16.9",
 }
 
 asked = re.search(r"(rlhf|factory)-([0-9.]+(?:\.post\d+)?)-(pinned|fixed)$", sys.argv[1]) if len(sys.argv) > 1 else None

@@ -64,6 +64,7 @@ for line in sys.stdin:
 _IMPORTS = {
     "accelerate": ("accelerate",),
     "deepspeed": ("deepspeed",),
+    "llamafactory": ("datasets", "peft", "accelerate", "transformers.trainer"),
     "transformers": ("accelerate", "transformers.trainer"),
     "trl": ("datasets", "accelerate", "transformers.trainer", "trl.trainer.sft_trainer"),
 }

@@ -40,6 +40,7 @@ group           |os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_S
                 |import $imports
                 |from llamafactory.train.tuner import run_exp
                 |from tokenizers import Tokenizer, models, pre_tokenizers
+!under          |from torch.optim.optimizer import register_optimizer_step_pre_hook
                 |
                 |def refuse(kind, error, trace):
                 |    print("REFUSED by llamafactory", kind.__name__, error, flush=True, file=sys.__stdout__)
@@ -71,14 +72,15 @@ refers          |reference = make()
                 |words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
                 |tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<0>", eos_token="<1>",
                 |                                                 unk_token="<2>")
-tokens !turns   |samples = [[(draw(1 + i % 3), draw((2, 5, 1, 4, 3, 3, 6)[i % 7]))] for i in range($samples)]  # [(question, answer)]
+tokens !turns   |samples = [[(draw(1 + i % 3), draw((2, 5, 1, 4, 3, 3, 5)[i % 7]))] for i in range($samples)]  # [(question, answer)]
 turns           |samples = [[(draw(1 + (i + t) % 2), draw((2, 1, 3, 1, 1)[(i + 3 * t) % 5])) for t in range((3, 1, 2)[i % 3])]
 turns           |           for i in range($samples)]  # [(question, answer), ...]
 turns           |rows = [{"history": [[text(q), text(a)] for q, a in turns[:-1]], "instruction": text(turns[-1][0]),
 turns           |         "output": text(turns[-1][1])} for turns in samples]
 tokens !turns !document|rows = [{"instruction": text(q), "output": text(a)} for ((q, a),) in samples]
 document        |rows = [{"text": text(q + a)} for ((q, a),) in samples]
-pairs           |samples = [(draw(1 + i % 3), draw((3, 6, 2, 5, 4, 6, 2)[i % 7]), draw((4, 2, 6, 3, 5)[i % 5])) for i in range($samples)]
+pairs           |samples = [(draw(1 + i % 3), draw((3, 6, 2, 5, 4, 6, 2)[i % 7]), draw((4, 2, 6, 3, 5)[i % 5]))
+pairs           |           for i in range($samples)]
 pairs           |rows = [{"instruction": text(p), "chosen": text(c), "rejected": text(r)} for p, c, r in samples]
 kto             |samples = [(draw(1 + i % 3), draw((3, 6, 2, 5, 4, 6, 2)[i % 7]), i % 3 != 0) for i in range($samples)]
 kto             |rows = [{"instruction": text(p), "output": text(c), "liked": liked} for p, c, liked in samples]
@@ -88,8 +90,9 @@ kto             |samples = [(p, c, samples[i - 1][1], liked) for i, (p, c, liked
                 |    tokenizer.save_pretrained(f"{folder.name}/model")
 refers          |    reference.save_pretrained(f"{folder.name}/reference")
 refers          |    tokenizer.save_pretrained(f"{folder.name}/reference")
-                |    for name, content in (("data", rows), ("dataset_info", {"cell": {"file_name": "data.json"$ranking, "columns": {
-                |            $columns}}})):
+                |    columns = {$columns}
+                |    about = {"cell": {"file_name": "data.json", "columns": columns$ranking}}
+                |    for name, content in (("data", rows), ("dataset_info", about)):
                 |        with open(f"{folder.name}/{name}.json", "w") as file:
                 |            json.dump(content, file)
 ranks           |torch.distributed.barrier()
@@ -97,7 +100,7 @@ ranks           |torch.distributed.barrier()
                 |seen, logs, params = [], [], []
 !under          |def watch(*_):  # every optimizer, before its step
 !under          |    seen.append((flat(params), flat(torch.zeros_like(p) if p.grad is None else p.grad for p in params)))
-!under          |torch.optim.optimizer.register_optimizer_step_pre_hook(watch)
+!under          |register_optimizer_step_pre_hook(watch)
 under           |def whole(p):  # a parameter, on every rank
 stage3          |    with deepspeed.zero.GatheredParameters([p]):
 stage3          |        return p.detach().clone()

@@ -13,8 +13,8 @@ PPO, VALUE = ("ppo", "ppo_sequence"), ("ppo_value", "ppo_value_sequence")  # tok
     [
         *grid(**ACTOR, objective=PPO, windows=(1, 2, 4, 8)),
         *grid(**CRITIC, objective=VALUE, windows=(1, 2, 4, 8)),
-        *grid(**ACTOR, objective=PPO, windows=[4, 4, 4]),
-        *grid(**CRITIC, objective=VALUE, windows=[4, 4, 4]),
+        *grid(**ACTOR, objective=PPO, windows=[4, 4]),
+        *grid(**CRITIC, objective=VALUE, windows=[4, 4]),
     ]
 )
 def test_the_split_changes_nothing(step: Step) -> None:

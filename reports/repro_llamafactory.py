@@ -25,27 +25,21 @@ _SCRIPT = r'''
                 |
                 |Compares the gradient that the optimizer consumed with plain PyTorch's: $mean
                 |Run: python this_file.py ($needs; CPU). Exit code: 1 wrong, 0 right, 2 refused."""
-                |import json, os, sys, tempfile, types
-                |from importlib.machinery import ModuleSpec
-                |from importlib.util import find_spec
+                |import json, os, sys, tempfile
+                |from importlib.metadata import version
                 |folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
 !ranks          |rank = 0
 ranks           |rank = int(os.fork() == 0)  # this process is rank 0, its child the other
 ranks           |sys.stdout = open(os.devnull, "w") if rank else sys.stdout
                 |os.environ.update(HF_HUB_OFFLINE="1", DISABLE_VERSION_CHECK="1", LLAMAFACTORY_VERBOSITY="ERROR"$cpu)
 group           |os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="$W", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
-                |if find_spec("torchaudio") is None:  # it is imported for audio, which is not used
-                |    sys.modules["torchaudio"] = types.ModuleType("torchaudio")
-                |    sys.modules["torchaudio"].__spec__ = ModuleSpec("torchaudio", None)
+                |sys.path.append(folder.name)  # for whoever has no torchaudio: it is imported for audio, which is not used
+                |open(f"{folder.name}/torchaudio.py", "w").close()
                 |import $imports
                 |from llamafactory.train.tuner import run_exp
                 |from tokenizers import Tokenizer, models, pre_tokenizers
 !under          |from torch.optim.optimizer import register_optimizer_step_pre_hook
-                |
-                |def refuse(kind, error, trace):
-                |    print("REFUSED by llamafactory", kind.__name__, error, flush=True, file=sys.__stdout__)
-                |    os._exit(2)
-                |sys.excepthook = refuse
+                |sys.excepthook = lambda *e: os._exit(print("REFUSED by llamafactory", *e[:2], flush=True, file=sys.__stdout__) or 2)
 ranks           |torch.distributed.init_process_group("gloo", f"file://{folder.name}/store", rank=rank, world_size=$W)
 group !ranks    |torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
 under           |sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # compiles for minutes; gloo will do
@@ -66,8 +60,7 @@ under           |sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None
                 |    for p in model.parameters():
                 |        p.data += 0.25 * torch.randn_like(p)
                 |    return model.eval()
-                |net = make()
-refers          |reference = make()
+                |net$other
                 |words = Tokenizer(models.WordLevel({text([i]): i for i in range(32)}, unk_token="<2>"))
                 |words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
                 |tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<0>", eos_token="<1>",
@@ -111,9 +104,9 @@ under !stage0   |    return deepspeed.utils.safe_get_full_optimizer_state(p, "ex
 under           |initialize = deepspeed.initialize
 under           |def watched(*given, **named):  # what is trained, before and after every optimizer step
 under           |    made = initialize(*given, **named)
-under           |    engine, step = made[0], made[0].step
-under           |    if made[1] is None:  # a reference model
+under           |    if named.get("optimizer") is None:  # a reference model
 under           |        return made
+under           |    engine, step = made[0], made[0].step
 under           |    params.extend(engine.module.parameters())
 under           |    before = [flat(whole(p) for p in params)]
 under           |    def stepped(*given, **named):
@@ -137,8 +130,7 @@ under           |deepspeed.initialize = watched
                 |$arguments
                 |run_exp(arguments, callbacks=[Seen()])
                 |
-                |exact = net.double()
-refers          |plain = reference.double()
+                |exact$doubled
 tokens          |def loss_of(part):  # (sum, number) over the trained tokens of these samples
 tokens          |    total, count = 0.0, 0
 tokens          |    for turns in part:
@@ -205,7 +197,8 @@ clip            |    got = got / min(1.0, $max_norm / (want.norm() + 1e-6))  # a
                 |                        ("loss logged", max(abs(log - loss) - 6e-5, 0.0) / abs(loss))):  # of four decimals
                 |        print(f"the {what} is off by {error:.3g}" + ("" if error <= 1e-4 else "  <- WRONG"))
                 |        wrong |= not error <= 1e-4
-                |print("WRONG" if wrong else "RIGHT", "with llamafactory", "$version", "transformers", transformers.__version__$below)
+                |names = $below
+                |print("WRONG with" if wrong else "RIGHT with", ", ".join(f"{name} {version(name)}" for name in names))
                 |sys.stdout.flush(), folder.cleanup(), os._exit(int(wrong))  # at once: gloo's threads may abort an ordinary exit
 '''
 
@@ -231,7 +224,7 @@ _LOSSES = {
 }
 #: arguments that a script does without: defaults, and what concerns neither the loss nor the step
 _SPARED = (
-    "adam_beta1", "adam_beta2", "adam_epsilon", "dataloader_pin_memory", "disable_tqdm", "logging_first_step",
+    "adam_beta1", "adam_beta2", "adam_epsilon", "dataloader_pin_memory", "logging_first_step",
     "per_device_eval_batch_size", "preprocessing_batch_size", "seed", "warmup_steps", "weight_decay",
 )  # fmt: skip
 
@@ -289,7 +282,7 @@ def _values(cell: Cell) -> Values:
         "id": cell.id,
         "version": versions.get("llamafactory", "(not installed)"),
         "deepspeed": deepspeed,
-        "below": ', "deepspeed", deepspeed.__version__' if flags["under"] else "",
+        "below": '"llamafactory", "transformers"' + (', "deepspeed"' if flags["under"] else ""),
         "cpu": ', DS_ACCELERATOR="cpu"' if flags["under"] else "",
         "mean": "the mean over all trained tokens of a step." if flags["tokens"] else "the mean over all samples of a step.",
         "needs": "llamafactory, deepspeed" if flags["under"] else "llamafactory",
@@ -299,6 +292,8 @@ def _values(cell: Cell) -> Values:
         "seed": str(cell.seed),
         "config": config_of(cell),
         "cls": head.cls,
+        "other": ", reference = make(), make()" if flags["refers"] else " = make()",
+        "doubled": ", plain = net.double(), reference.double()" if flags["refers"] else " = net.double()",
         "samples": str(size * split.world_size * sum(split.windows) // split.epochs),
         "size": str(size),
         "ranking": ', "ranking": True' if stage in ("dpo", "rm") else "",

@@ -195,7 +195,8 @@ def _values(cell: Cell) -> Values:
     told = None if cell.knob("clipping") == "unset" else norm or 0.0
     options: dict[str, Any] = {**_openrlhf.common(cell, Path("FOLDER"), driver.ADAM, told), **door.options(cell, Path("FOLDER"))}
     words = _openrlhf.typed(door.module, options)
-    lines, line = [], ""
+    lines: list[str] = []
+    line = ""
     for word in words:
         if word.startswith("--") and len(line) + len(word) > 100:
             lines, line = [*lines, line], ""

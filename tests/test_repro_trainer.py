@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from truestep.fixtures.cell import CellError, parse
+from truestep.fixtures.cell import Cell, CellError, parse
 from truestep.probes.pairs import random_cells
 from truestep.reports import repro
 
@@ -37,6 +37,17 @@ TRL = (
     "trl-gpt2.lm-W1-K4-objective:rloo_fresh",  # positions count the padding before a prompt
     "trl-mixtral.lm-W1-K4-objective:router-batch:prompted",
     "trl-llama.lm-W1-K1-objective:gkd_skewed",
+)
+LLAMAFACTORY = (
+    "llamafactory-llama.lm-W1-K4-batch:prompted",
+    "llamafactory-llama.lm-W1-K4-objective:asft",  # a mean of means, times K
+    "llamafactory-llama.lm-W1-K4-objective:dpo_ipo",  # trains with the sigmoid loss
+    "llamafactory-llama.lm-W1-K4-objective:kto_ftx",
+    "llamafactory-llama.lm-W1-K8-objective:last_turn_ended",
+    "llamafactory-llama.lm-W1-K1x3-data:iterable",
+    "llamafactory-llama.lm-W1-K4-packing:neat",
+    "llamafactory-mistral.lm-W1-K4-packing:neat",  # sees beyond the sliding window
+    "llamafactory-llama.lm-W2-K2-objective:smoothed",
 )
 
 #: run in front of a script: truestep cannot be imported, a fault may be put into the framework
@@ -120,14 +131,46 @@ def test_scripts_are_short_and_hold_only_what_the_cell_needs() -> None:
     assert max(lengths.values()) <= 100
 
 
-@pytest.mark.parametrize("cell", ["trl-llama.lm-W1-K4-objective:online_dpo", "trl-llama.lm+lora-W1-K4"])
+@pytest.mark.parametrize("cell", ["trl-llama.lm-W1-K4-objective:online_dpo", "trl-llama.lm+lora-W1-K4",
+                                  "llamafactory-llama.lm+lora-W1-K4", "llamafactory-mixtral.lm-W1-K4-objective:router"])  # fmt: skip
 def test_a_cell_that_no_template_can_express_says_so(cell: str) -> None:
     pytest.importorskip("trl")
     with pytest.raises(CellError, match="no standalone script"):
         repro.script(parse(cell))
 
 
-@pytest.mark.parametrize("names", [TRAINER, TRL], ids=["transformers", "trl"])
+def test_scripts_of_llamafactory_are_written_without_it() -> None:
+    """Whatever is installed; those under DeepSpeed are longer, for what is consumed is in the optimizer's state there."""
+    from truestep.reports.repro_llamafactory import OBJECTIVES
+
+    each = [Cell.make("llamafactory", "llama.lm", windows=1, objective=name) for name in OBJECTIVES]
+    cells = [*map(parse, LLAMAFACTORY), *each, *random_cells("llamafactory", 100, seed=11)]
+    expressed = 0
+    for cell in cells:
+        try:
+            source = repro.script(cell)
+        except CellError:
+            assert cell.objective in ("router", "reward") or "+" in cell.model, cell.id
+            continue
+        compile(source, cell.id, "exec")
+        assert "truestep" not in source
+        lines, under = source.splitlines(), cell.knob("engine") == "deepspeed"
+        assert max(map(len, lines[1:])) <= 120, cell.id
+        assert len(lines) <= (140 if under else 120), cell.id
+        needs = {
+            "os.fork": cell.split.world_size > 1,
+            "import deepspeed": under,
+            "GatheredParameters": under and cell.knob("stage") == "3",
+            "deepspeed.initialize = watched": under,
+            '"streaming": True': cell.knob("data") != "map",
+            "min(1.0, ": cell.knob("clipping") != "off",
+        }
+        assert {text: text in source for text in needs} == needs, cell.id
+        expressed += 1
+    assert expressed > len(LLAMAFACTORY) + len(each) + 50
+
+
+@pytest.mark.parametrize("names", [TRAINER, TRL, LLAMAFACTORY], ids=["transformers", "trl", "llamafactory"])
 def test_scripts_agree_with_the_verdicts(suite: Suite, names: tuple[str, ...]) -> None:
     pytest.importorskip(names[0].partition("-")[0])
     cells = [parse(name) for name in names]

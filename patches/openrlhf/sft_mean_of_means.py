@@ -17,7 +17,7 @@ from ._window import Ahead, Window
 from .first_response_token import ADVISORY as LATE
 from .first_response_token import Earlier
 
-SFT = {"framework": ("openrlhf",), "objective": ("response_mean",), "batch": {"not": ("equal",)}}
+SFT: dict[str, Any] = {"framework": ("openrlhf",), "objective": ("response_mean",), "batch": {"not": ("equal",)}}
 
 ADVISORY = Advisory(
     id="openrlhf-1249",

@@ -42,7 +42,7 @@ class Suite:
         weigh: bool = False,
     ) -> None:
         self.patch, self.cores, self.confirm, self.python = patch, cores, confirm, python
-        patches = [PATCH_SETUP if patch is True else f"{PATCH_SETUP}={','.join(patch)}"] if patch else []
+        patches = [PATCH_SETUP] if patch is True else [f"{PATCH_SETUP}={','.join(patch)}"] if patch else []
         self.setup = (*patches, *setup)
         self.results = results
         self.extra: dict[str, Any] = {name: True for name, asked in (("detail", detail), ("weigh", weigh)) if asked}

@@ -38,6 +38,7 @@ def axes_of(framework: str) -> Mapping[str, tuple[Any, ...]]:
     knobs: dict[str, tuple[Any, ...]] = dict(knobs_of(framework))
     if framework == "deepspeed":
         knobs["dtype"] = ("fp32", "bf16")  # fp16 is asked for in cells of its own: most CPUs refuse it
+        knobs["returns"] = ("loss", "output")  # both: in cells of its own, so that the draws of a seed stay what they were
     enabling: tuple[str, ...] = ("stage", "offload_optimizer", "offload_param", "dtype")
     first = {name: knobs.pop(name) for name in enabling if name in knobs}
     axes = {**AXES, **getattr(driver_of(framework), "AXES", {})}

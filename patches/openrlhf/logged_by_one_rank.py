@@ -5,18 +5,23 @@ https://github.com/OpenRLHF/OpenRLHF/blob/main/openrlhf/trainer/sft_trainer.py (
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from ..advisory import Advisory
 from ..patch import Patch
+from ._log import over_ranks
 
 ADVISORY = Advisory(
     id="truestep-2026-73",
     framework="openrlhf",
     title="The loss_mean that is logged is that of rank 0's samples alone",
     affected=(("0.6.1", None),),
-    trigger=({"framework": ("openrlhf",), "loss": ("logged",), "objective": ("response_mean",), "world_size": {"min": 2}},),
+    trigger=(
+        {
+            "framework": ("openrlhf",),
+            "loss": ("logged",),
+            "objective": ("response_mean", "whole_mean", "turns"),
+            "world_size": {"min": 2},
+        },
+    ),
     signature=("loss",),
     links=("https://github.com/OpenRLHF/OpenRLHF/blob/main/openrlhf/trainer/sft_trainer.py",),
     cell="openrlhf-llama.lm-W2-K4-objective:response_mean-batch:prompted-loss:logged",
@@ -29,26 +34,10 @@ ADVISORY = Advisory(
 )
 
 
-def _save_logs_and_checkpoints(
-    original: Callable[..., Any],
-    trainer: Any,
-    args: Any,
-    global_step: int,
-    step_bar: Any,
-    logs_dict: Any = None,
-    *rest: Any,
-    **more: Any,
-) -> Any:
-    if logs_dict and "loss_mean" in logs_dict:
-        alone = {"loss_mean": logs_dict["loss_mean"]}
-        logs_dict = {**logs_dict, **trainer.strategy.all_reduce(alone)}  # every rank comes here in the same step
-    return original(trainer, args, global_step, step_bar, logs_dict or {}, *rest, **more)
-
-
 PATCH = Patch(
     advisory=ADVISORY,
     module="openrlhf.trainer.sft_trainer",
-    around={"SFTTrainer.save_logs_and_checkpoints": _save_logs_and_checkpoints},
+    around={"SFTTrainer.save_logs_and_checkpoints": over_ranks},
     relies_on=("SFTTrainer.fit", "SFTTrainer.save_logs_and_checkpoints"),
     fingerprints={
         "0b7565a1b5ade4c009cfe4a8ebceab4f3d6faea7cff99e63a1a6fbd222638bff": "0.6.1",

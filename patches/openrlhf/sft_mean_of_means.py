@@ -17,7 +17,11 @@ from ._window import Ahead, Window
 from .first_response_token import ADVISORY as LATE
 from .first_response_token import Earlier
 
-SFT: dict[str, Any] = {"framework": ("openrlhf",), "objective": ("response_mean",), "batch": {"not": ("equal",)}}
+SFT: dict[str, Any] = {
+    "framework": ("openrlhf",),
+    "objective": ("response_mean", "whole_mean", "turns"),
+    "batch": {"not": ("equal",)},
+}
 
 ADVISORY = Advisory(
     id="openrlhf-1249",

@@ -1,11 +1,11 @@
-"""LLaMA-Factory 0.9.5: llamafactory-llama.lm-W1-K8-objective:kto_ftx
+"""LLaMA-Factory 0.9.5: KTO with pref_ftx weighs its likelihood term by batch / liked, not by liked / batch
 
-Compares the gradient that the optimizer consumed with plain PyTorch's: the mean over all samples of a step.
+Compares the gradient that the optimizer received with plain PyTorch's: the mean over all samples of a step of the KTO
+loss, and of half the mean -log p of the completion where it is liked. The divergence of KTO is of a micro-batch.
 Run: python this_file.py (llamafactory; CPU). Exit code: 1 wrong, 0 right, 2 refused."""
 import json, os, sys, tempfile
 from importlib.metadata import version
 folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-rank = 0
 os.environ.update(HF_HUB_OFFLINE="1", DISABLE_VERSION_CHECK="1", LLAMAFACTORY_VERBOSITY="ERROR")
 sys.path.append(folder.name)  # for whoever has no torchaudio: it is imported for audio, which is not used
 open(f"{folder.name}/torchaudio.py", "w").close()
@@ -41,16 +41,15 @@ tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_tok
 samples = [(draw(1 + i % 3), draw((3, 6, 2, 5, 4, 6, 2)[i % 7]), i % 3 != 0) for i in range(16)]
 rows = [{"instruction": text(p), "output": text(c), "liked": liked} for p, c, liked in samples]
 samples = [(p, c, samples[i - 1][1], liked) for i, (p, c, liked) in enumerate(samples)]  # lent by the one before
-if rank == 0:
-    net.save_pretrained(f"{folder.name}/model")
-    tokenizer.save_pretrained(f"{folder.name}/model")
-    reference.save_pretrained(f"{folder.name}/reference")
-    tokenizer.save_pretrained(f"{folder.name}/reference")
-    columns = {"prompt": "instruction", "response": "output", "kto_tag": "liked"}
-    about = {"cell": {"file_name": "data.json", "columns": columns}}
-    for name, content in (("data", rows), ("dataset_info", about)):
-        with open(f"{folder.name}/{name}.json", "w") as file:
-            json.dump(content, file)
+net.save_pretrained(f"{folder.name}/model")
+tokenizer.save_pretrained(f"{folder.name}/model")
+reference.save_pretrained(f"{folder.name}/reference")
+tokenizer.save_pretrained(f"{folder.name}/reference")
+columns = {"prompt": "instruction", "response": "output", "kto_tag": "liked"}
+about = {"cell": {"file_name": "data.json", "columns": columns}}
+for name, content in (("data", rows), ("dataset_info", about)):
+    with open(f"{folder.name}/{name}.json", "w") as file:
+        json.dump(content, file)
 
 seen, logs, params = [], [], []
 def watch(*_):  # every optimizer, before its step
@@ -88,17 +87,16 @@ def loss_of(part):  # (sum, number) over these samples
         total = total - (0.5 * logps(exact, prompt, completion).mean() if liked else 0.0)
     return total, len(part)
 
-wrong, at = len(seen) != 1, 0
-for step, (K, (before, got), log) in enumerate(zip([8], seen, logs)):
+wrong = len(seen) != 1
+for (before, got), log in zip(seen, logs):
     torch.nn.utils.vector_to_parameters(before, exact.parameters())
-    parts = [[samples[i % len(samples)] for i in range(m * 2, (m + 1) * 2)] for m in range(at, at + K)]
-    used = [1.0] * len(parts)
-    at, terms = at + K, [loss_of(part) for part in parts]
-    count = sum(u * n for u, (_, n) in zip(used, terms))
+    parts = [samples[i : i + 2] for i in range(0, len(samples), 2)]  # the micro-batches
+    terms = [loss_of(part) for part in parts]
+    count = sum(n for _, n in terms)
     each = [flat(torch.autograd.grad(t / count, list(exact.parameters()))) for t, _ in terms]
-    want, loss = sum(u * g for u, g in zip(used, each)), float(sum(u * t / count for u, (t, _) in zip(used, terms)))
+    want, loss = sum(each), float(sum(t / count for t, _ in terms))
     weights = [round(w, 3) + 0.0 for w in (torch.linalg.pinv(torch.stack(each, 1)) @ got).tolist()]  # least squares
-    print(f"step {step + 1}: effective weights of the micro-batches: {weights}  expected: {used}")
+    print(f"effective weights of the micro-batches: {weights}  expected: {[1.0] * len(parts)}")
     for what, error in (("gradient consumed", float((got - want).norm() / want.norm())),
                         ("loss logged", max(abs(log - loss) - 6e-5, 0.0) / abs(loss))):  # of four decimals
         print(f"the {what} is off by {error:.3g}" + ("" if error <= 1e-4 else "  <- WRONG"))

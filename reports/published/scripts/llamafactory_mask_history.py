@@ -1,11 +1,11 @@
-"""LLaMA-Factory 0.9.5: llamafactory-llama.lm-W1-K1-objective:last_turn_ended
+"""LLaMA-Factory 0.9.5: mask_history with a template of efficient_eos trains ends of earlier answers
 
-Compares the gradient that the optimizer consumed with plain PyTorch's: the mean over all trained tokens of a step.
+Compares the gradient that the optimizer received with plain PyTorch's: the mean over the last answers' tokens and ends.
+Such templates write no end of sequence between turns; it is the label of the question's first token.
 Run: python this_file.py (llamafactory; CPU). Exit code: 1 wrong, 0 right, 2 refused."""
 import json, os, sys, tempfile
 from importlib.metadata import version
 folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-rank = 0
 os.environ.update(HF_HUB_OFFLINE="1", DISABLE_VERSION_CHECK="1", LLAMAFACTORY_VERBOSITY="ERROR")
 sys.path.append(folder.name)  # for whoever has no torchaudio: it is imported for audio, which is not used
 open(f"{folder.name}/torchaudio.py", "w").close()
@@ -42,14 +42,13 @@ samples = [[(draw(1 + (i + t) % 2), draw((2, 1, 3, 1, 1)[(i + 3 * t) % 5])) for 
            for i in range(16)]  # [(question, answer), ...]
 rows = [{"history": [[text(q), text(a)] for q, a in turns[:-1]], "instruction": text(turns[-1][0]),
          "output": text(turns[-1][1])} for turns in samples]
-if rank == 0:
-    net.save_pretrained(f"{folder.name}/model")
-    tokenizer.save_pretrained(f"{folder.name}/model")
-    columns = {"prompt": "instruction", "response": "output", "history": "history"}
-    about = {"cell": {"file_name": "data.json", "columns": columns}}
-    for name, content in (("data", rows), ("dataset_info", about)):
-        with open(f"{folder.name}/{name}.json", "w") as file:
-            json.dump(content, file)
+net.save_pretrained(f"{folder.name}/model")
+tokenizer.save_pretrained(f"{folder.name}/model")
+columns = {"prompt": "instruction", "response": "output", "history": "history"}
+about = {"cell": {"file_name": "data.json", "columns": columns}}
+for name, content in (("data", rows), ("dataset_info", about)):
+    with open(f"{folder.name}/{name}.json", "w") as file:
+        json.dump(content, file)
 
 seen, logs, params = [], [], []
 def watch(*_):  # every optimizer, before its step
@@ -73,32 +72,28 @@ arguments = {"output_dir": f"{folder.name}/out", "per_device_train_batch_size": 
 run_exp(arguments, callbacks=[Seen()])
 
 exact = net.double()
-def loss_of(part):  # (sum, number) over the trained tokens of these samples
-    total, count = 0.0, 0
-    for turns in part:
-        ids, targets = [], []  # what is to follow every token, -100: nothing
-        for asked, answered in turns:
-            ids += asked + answered
-            targets = [-100] * len(targets)  # of the turns before
-            targets += [-100] * (len(asked) - 1) + answered + [1]
-        targets = torch.tensor(targets)
-        logits = exact(torch.tensor([ids])).logits[0].double()
-        surprise, trained = -logits.log_softmax(-1), targets != -100
-        own = surprise.gather(1, targets.clamp(min=0)[:, None])[:, 0]
-        total, count = total + (own * trained).sum(), count + int(trained.sum())
-    return total, count
+def tokens_of(turns):  # (what is to follow every token, and of which kind that target is)
+    targets, kinds = [], []
+    for left, (asked, answered) in reversed(list(enumerate(reversed(turns)))):  # how many turns follow
+        targets += [0] * (len(asked) - 1) + answered + [1]
+        kinds += [3] * (len(asked) - 1) + [3 if left else 0] * len(answered) + [min(left, 2)]
+    return torch.tensor(targets), torch.tensor(kinds)
 
-wrong, at = len(seen) != 1, 0
-for step, (K, (before, got), log) in enumerate(zip([1], seen, logs)):
+wrong = len(seen) != 1
+for (before, got), log in zip(seen, logs):
     torch.nn.utils.vector_to_parameters(before, exact.parameters())
-    parts = [[samples[i % len(samples)] for i in range(m * 16, (m + 1) * 16)] for m in range(at, at + K)]
-    used = [1.0] * len(parts)
-    at, terms = at + K, [loss_of(part) for part in parts]
-    count = sum(u * n for u, (_, n) in zip(used, terms))
-    each = [flat(torch.autograd.grad(t / count, list(exact.parameters()))) for t, _ in terms]
-    want, loss = sum(u * g for u, g in zip(used, each)), float(sum(u * t / count for u, (t, _) in zip(used, terms)))
+    sums, count = [0.0, 0.0, 0.0], 0  # the last answers; the ends of those before them; the ends of those still earlier
+    for turns in samples:
+        targets, kinds = tokens_of(turns)
+        ids = torch.tensor([[i for turn in turns for part in turn for i in part]])
+        own = -exact(ids).logits[0].double().log_softmax(-1).gather(1, targets[:, None])[:, 0]
+        sums = [total + own[kinds == kind].sum() for kind, total in enumerate(sums)]
+        count += int((kinds == 0).sum())
+    each = [flat(torch.autograd.grad(t / count, list(exact.parameters()), retain_graph=True)) for t in sums]
+    want, loss = each[0], float(sums[0] / count)
     weights = [round(w, 3) + 0.0 for w in (torch.linalg.pinv(torch.stack(each, 1)) @ got).tolist()]  # least squares
-    print(f"step {step + 1}: effective weights of the micro-batches: {weights}  expected: {used}")
+    print(f"effective weights: last answers {weights[0]}, the ends of answers before them {weights[1]}, "
+          f"the ends of still earlier ones {weights[2]}  expected: 1, 0, 0")
     for what, error in (("gradient consumed", float((got - want).norm() / want.norm())),
                         ("loss logged", max(abs(log - loss) - 6e-5, 0.0) / abs(loss))):  # of four decimals
         print(f"the {what} is off by {error:.3g}" + ("" if error <= 1e-4 else "  <- WRONG"))

@@ -1,11 +1,11 @@
-"""LLaMA-Factory 0.9.5: llamafactory-lfm2.lm-W1-K4-packing:neat
+"""LLaMA-Factory 0.9.5: neat_packing of LFM2, whose convolutions run on from one sample of a row into the next
 
-Compares the gradient that the optimizer consumed with plain PyTorch's: the mean over all trained tokens of a step.
+Compares the gradient that the optimizer received with plain PyTorch's: the mean over all trained tokens of the step.
+The mask keeps attention apart, and nothing tells the other layers where a sample begins.
 Run: python this_file.py (llamafactory; CPU). Exit code: 1 wrong, 0 right, 2 refused."""
 import json, os, sys, tempfile
 from importlib.metadata import version
 folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-rank = 0
 os.environ.update(HF_HUB_OFFLINE="1", DISABLE_VERSION_CHECK="1", LLAMAFACTORY_VERBOSITY="ERROR")
 sys.path.append(folder.name)  # for whoever has no torchaudio: it is imported for audio, which is not used
 open(f"{folder.name}/torchaudio.py", "w").close()
@@ -40,14 +40,13 @@ tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_tok
                                                  unk_token="<2>")
 samples = [[(draw(1 + i % 3), draw((2, 5, 1, 4, 3, 3, 5)[i % 7]))] for i in range(16)]  # [(question, answer)]
 rows = [{"instruction": text(q), "output": text(a)} for ((q, a),) in samples]
-if rank == 0:
-    net.save_pretrained(f"{folder.name}/model")
-    tokenizer.save_pretrained(f"{folder.name}/model")
-    columns = {"prompt": "instruction", "response": "output"}
-    about = {"cell": {"file_name": "data.json", "columns": columns}}
-    for name, content in (("data", rows), ("dataset_info", about)):
-        with open(f"{folder.name}/{name}.json", "w") as file:
-            json.dump(content, file)
+net.save_pretrained(f"{folder.name}/model")
+tokenizer.save_pretrained(f"{folder.name}/model")
+columns = {"prompt": "instruction", "response": "output"}
+about = {"cell": {"file_name": "data.json", "columns": columns}}
+for name, content in (("data", rows), ("dataset_info", about)):
+    with open(f"{folder.name}/{name}.json", "w") as file:
+        json.dump(content, file)
 
 seen, logs, params = [], [], []
 def watch(*_):  # every optimizer, before its step
@@ -85,17 +84,16 @@ def loss_of(part):  # (sum, number) over the trained tokens of these samples
         total, count = total + (own * trained).sum(), count + int(trained.sum())
     return total, count
 
-wrong, at = len(seen) != 1, 0
-for step, (K, (before, got), log) in enumerate(zip([4], seen, logs)):
+wrong = len(seen) != 1
+for (before, got), log in zip(seen, logs):
     torch.nn.utils.vector_to_parameters(before, exact.parameters())
-    parts, here = [[sample] for sample in samples], range(at * 4, (at + K) * 4)
-    used = [float(i in here) for i in range(len(parts))]
-    at, terms = at + K, [loss_of(part) for part in parts]
-    count = sum(u * n for u, (_, n) in zip(used, terms))
+    parts = [[sample] for sample in samples]
+    terms = [loss_of(part) for part in parts]
+    count = sum(n for _, n in terms)
     each = [flat(torch.autograd.grad(t / count, list(exact.parameters()))) for t, _ in terms]
-    want, loss = sum(u * g for u, g in zip(used, each)), float(sum(u * t / count for u, (t, _) in zip(used, terms)))
+    want, loss = sum(each), float(sum(t / count for t, _ in terms))
     weights = [round(w, 3) + 0.0 for w in (torch.linalg.pinv(torch.stack(each, 1)) @ got).tolist()]  # least squares
-    print(f"step {step + 1}: effective weights of the samples: {weights}  expected: {used}")
+    print(f"effective weights of the samples: {weights}  expected: {[1.0] * len(parts)}")
     for what, error in (("gradient consumed", float((got - want).norm() / want.norm())),
                         ("loss logged", max(abs(log - loss) - 6e-5, 0.0) / abs(loss))):  # of four decimals
         print(f"the {what} is off by {error:.3g}" + ("" if error <= 1e-4 else "  <- WRONG"))

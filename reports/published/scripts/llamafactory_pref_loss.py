@@ -1,11 +1,11 @@
-"""LLaMA-Factory 0.9.5: llamafactory-llama.lm-W1-K1-objective:dpo_ipo
+"""LLaMA-Factory 0.9.5 with TRL 0.20 and newer: pref_loss hinge trains with the sigmoid loss (so do ipo and kto_pair)
 
-Compares the gradient that the optimizer consumed with plain PyTorch's: the mean over all samples of a step.
+Compares the gradient that the optimizer received with plain PyTorch's of either loss; mean over all pairs of the step.
+DPOTrainer.dpo_loss takes loss_type as an argument, "sigmoid" by default, and is given none.
 Run: python this_file.py (llamafactory; CPU). Exit code: 1 wrong, 0 right, 2 refused."""
 import json, os, sys, tempfile
 from importlib.metadata import version
 folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-rank = 0
 os.environ.update(HF_HUB_OFFLINE="1", DISABLE_VERSION_CHECK="1", LLAMAFACTORY_VERBOSITY="ERROR")
 sys.path.append(folder.name)  # for whoever has no torchaudio: it is imported for audio, which is not used
 open(f"{folder.name}/torchaudio.py", "w").close()
@@ -42,16 +42,15 @@ tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_tok
 samples = [(draw(1 + i % 3), draw((3, 6, 2, 5, 4, 6, 2)[i % 7]), draw((4, 2, 6, 3, 5)[i % 5]))
            for i in range(16)]
 rows = [{"instruction": text(p), "chosen": text(c), "rejected": text(r)} for p, c, r in samples]
-if rank == 0:
-    net.save_pretrained(f"{folder.name}/model")
-    tokenizer.save_pretrained(f"{folder.name}/model")
-    reference.save_pretrained(f"{folder.name}/reference")
-    tokenizer.save_pretrained(f"{folder.name}/reference")
-    columns = {"prompt": "instruction", "chosen": "chosen", "rejected": "rejected"}
-    about = {"cell": {"file_name": "data.json", "columns": columns, "ranking": True}}
-    for name, content in (("data", rows), ("dataset_info", about)):
-        with open(f"{folder.name}/{name}.json", "w") as file:
-            json.dump(content, file)
+net.save_pretrained(f"{folder.name}/model")
+tokenizer.save_pretrained(f"{folder.name}/model")
+reference.save_pretrained(f"{folder.name}/reference")
+tokenizer.save_pretrained(f"{folder.name}/reference")
+columns = {"prompt": "instruction", "chosen": "chosen", "rejected": "rejected"}
+about = {"cell": {"file_name": "data.json", "columns": columns, "ranking": True}}
+for name, content in (("data", rows), ("dataset_info", about)):
+    with open(f"{folder.name}/{name}.json", "w") as file:
+        json.dump(content, file)
 
 seen, logs, params = [], [], []
 def watch(*_):  # every optimizer, before its step
@@ -72,7 +71,7 @@ arguments = {"output_dir": f"{folder.name}/out", "per_device_train_batch_size": 
              "cache_dir": f"{folder.name}/cache", "template": "empty", "cutoff_len": 64,
              "disable_shuffling": True, "disable_gradient_checkpointing": True,
              "flash_attn": "disabled", "ref_model": f"{folder.name}/reference", "pref_beta": 0.25,
-             "pref_loss": "ipo"}
+             "pref_loss": "hinge"}
 run_exp(arguments, callbacks=[Seen()])
 
 exact, plain = net.double(), reference.double()
@@ -81,30 +80,32 @@ def logps(model, prompt, completion):  # of every token of the completion
     found = model(ids).logits[0, :-1].double().log_softmax(-1).gather(1, ids[0, 1:, None])
     return found[len(prompt) - 1 :, 0]
 
-def loss_of(part):  # (sum, number) over these pairs
+def loss_of(part, hinge=True):  # (sum, number) over these pairs
     total = 0.0
     for prompt, chosen, rejected in part:
         w, l = logps(exact, prompt, chosen), logps(exact, prompt, rejected)
         x, y = logps(plain, prompt, chosen).detach(), logps(plain, prompt, rejected).detach()
-        margin = (w - x).mean() - (l - y).mean()
-        total = total + (margin - 1 / (2 * 0.25)) ** 2
+        margin = 0.25 * ((w - x).sum() - (l - y).sum())
+        total = total + (torch.relu(1 - margin) if hinge else -logsigmoid(margin))
     return total, len(part)
 
-wrong, at = len(seen) != 1, 0
-for step, (K, (before, got), log) in enumerate(zip([1], seen, logs)):
+wrong = len(seen) != 1
+for (before, got), log in zip(seen, logs):
     torch.nn.utils.vector_to_parameters(before, exact.parameters())
-    parts = [[samples[i % len(samples)] for i in range(m * 16, (m + 1) * 16)] for m in range(at, at + K)]
-    used = [1.0] * len(parts)
-    at, terms = at + K, [loss_of(part) for part in parts]
-    count = sum(u * n for u, (_, n) in zip(used, terms))
+    parts = [samples]  # one micro-batch
+    terms = [loss_of(part) for part in parts]
+    count = sum(n for _, n in terms)
     each = [flat(torch.autograd.grad(t / count, list(exact.parameters()))) for t, _ in terms]
-    want, loss = sum(u * g for u, g in zip(used, each)), float(sum(u * t / count for u, (t, _) in zip(used, terms)))
+    want, loss = sum(each), float(sum(t / count for t, _ in terms))
     weights = [round(w, 3) + 0.0 for w in (torch.linalg.pinv(torch.stack(each, 1)) @ got).tolist()]  # least squares
-    print(f"step {step + 1}: effective weights of the micro-batches: {weights}  expected: {used}")
+    print(f"effective weights of the micro-batches: {weights}  expected: {[1.0] * len(parts)}")
     for what, error in (("gradient consumed", float((got - want).norm() / want.norm())),
                         ("loss logged", max(abs(log - loss) - 6e-5, 0.0) / abs(loss))):  # of four decimals
         print(f"the {what} is off by {error:.3g}" + ("" if error <= 1e-4 else "  <- WRONG"))
         wrong |= not error <= 1e-4
+    other, n = loss_of(samples, hinge=False)
+    other = flat(torch.autograd.grad(other / n, list(exact.parameters())))
+    print(f"and from the gradient of the sigmoid loss by {float((got - other).norm() / other.norm()):.3g}")
 names = "llamafactory", "transformers"
 print("WRONG with" if wrong else "RIGHT with", ", ".join(f"{name} {version(name)}" for name in names))
 sys.stdout.flush(), folder.cleanup(), os._exit(int(wrong))  # at once: gloo's threads may abort an ordinary exit

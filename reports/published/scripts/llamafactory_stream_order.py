@@ -1,11 +1,11 @@
-"""LLaMA-Factory 0.9.5: llamafactory-llama.lm-W1-K1x3-data:drawn
+"""LLaMA-Factory 0.9.5: streaming draws samples from a buffer at random, whatever disable_shuffling says
 
-Compares the gradient that the optimizer consumed with plain PyTorch's: the mean over all trained tokens of a step.
+Compares the gradient that the optimizer received with plain PyTorch's of the samples in their order.
+With buffer_size 1 as argument all is right: this_file.py 1.
 Run: python this_file.py (llamafactory; CPU). Exit code: 1 wrong, 0 right, 2 refused."""
 import json, os, sys, tempfile
 from importlib.metadata import version
 folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-rank = 0
 os.environ.update(HF_HUB_OFFLINE="1", DISABLE_VERSION_CHECK="1", LLAMAFACTORY_VERBOSITY="ERROR")
 sys.path.append(folder.name)  # for whoever has no torchaudio: it is imported for audio, which is not used
 open(f"{folder.name}/torchaudio.py", "w").close()
@@ -38,16 +38,15 @@ words = Tokenizer(models.WordLevel({text([i]): i for i in range(32)}, unk_token=
 words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
 tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<0>", eos_token="<1>",
                                                  unk_token="<2>")
-samples = [[(draw(1 + i % 3), draw((2, 5, 1, 4, 3, 3, 5)[i % 7]))] for i in range(48)]  # [(question, answer)]
+samples = [[(draw(1 + i % 3), draw((2, 5, 1, 4, 3, 3, 5)[i % 7]))] for i in range(12)]  # [(question, answer)]
 rows = [{"instruction": text(q), "output": text(a)} for ((q, a),) in samples]
-if rank == 0:
-    net.save_pretrained(f"{folder.name}/model")
-    tokenizer.save_pretrained(f"{folder.name}/model")
-    columns = {"prompt": "instruction", "response": "output"}
-    about = {"cell": {"file_name": "data.json", "columns": columns}}
-    for name, content in (("data", rows), ("dataset_info", about)):
-        with open(f"{folder.name}/{name}.json", "w") as file:
-            json.dump(content, file)
+net.save_pretrained(f"{folder.name}/model")
+tokenizer.save_pretrained(f"{folder.name}/model")
+columns = {"prompt": "instruction", "response": "output"}
+about = {"cell": {"file_name": "data.json", "columns": columns}}
+for name, content in (("data", rows), ("dataset_info", about)):
+    with open(f"{folder.name}/{name}.json", "w") as file:
+        json.dump(content, file)
 
 seen, logs, params = [], [], []
 def watch(*_):  # every optimizer, before its step
@@ -59,7 +58,7 @@ class Seen(transformers.TrainerCallback):
     def on_train_end(self, args, state, control, **_):
         logs.extend(log["loss"] for log in state.log_history if "loss" in log)
 
-arguments = {"output_dir": f"{folder.name}/out", "per_device_train_batch_size": 16,
+arguments = {"output_dir": f"{folder.name}/out", "per_device_train_batch_size": 4,
              "gradient_accumulation_steps": 1, "num_train_epochs": 1, "learning_rate": 0.0625,
              "lr_scheduler_type": "constant", "logging_steps": 1, "save_strategy": "no",
              "report_to": "none", "disable_tqdm": True, "use_cpu": True, "max_grad_norm": 0.0,
@@ -68,7 +67,8 @@ arguments = {"output_dir": f"{folder.name}/out", "per_device_train_batch_size": 
              "cache_dir": f"{folder.name}/cache", "template": "empty", "cutoff_len": 64,
              "disable_shuffling": True, "disable_gradient_checkpointing": True,
              "flash_attn": "disabled", "streaming": True, "max_steps": 3,
-             "dataloader_num_workers": 1}
+             "dataloader_num_workers": 1,
+             **({"buffer_size": int(sys.argv[1])} if sys.argv[1:] else {})}
 run_exp(arguments, callbacks=[Seen()])
 
 exact = net.double()
@@ -89,7 +89,7 @@ def loss_of(part):  # (sum, number) over the trained tokens of these samples
 wrong, at = len(seen) != 3, 0
 for step, (K, (before, got), log) in enumerate(zip([1, 1, 1], seen, logs)):
     torch.nn.utils.vector_to_parameters(before, exact.parameters())
-    parts, here = [[sample] for sample in samples], range(at * 16, (at + K) * 16)
+    parts, here = [[sample] for sample in samples], range(at * 4, (at + K) * 4)
     used = [float(i in here) for i in range(len(parts))]
     at, terms = at + K, [loss_of(part) for part in parts]
     count = sum(u * n for u, (_, n) in zip(used, terms))

@@ -45,7 +45,9 @@ output           |def loss_of(output, y, w):  # w: the weight of every token in 
 language output  |    logits = output["logits"]$up
 output           |    return $total
 language !output |        logits = super().forward(input_ids=x, use_cache=False).logits$up
-!output          |        return $total
+both             |        logits = $logits$up
+both             |        return {"loss": $total, "logits": logits}
+!output !both    |        return $total
 """
 _HELPERS = r"""
                  |def flat(tensors):
@@ -207,6 +209,7 @@ def _flags(cell: Cell) -> Flags:
         "reload": reload,
         "folder": ranks or reload,  # where ranks meet and a checkpoint goes
         "output": f["returns"] == "output",
+        "both": f["returns"] == "both",
         "language": language,
         "mlp": not language,
         "equal": cell.batch == "equal",

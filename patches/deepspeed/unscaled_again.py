@@ -18,7 +18,7 @@ ADVISORY = Advisory(
         {
             "backward": ("unscaled",),
             "accumulate": ("managed", "boundary_k"),
-            "returns": ("loss",),
+            "returns": ("loss", "both"),
             "clipping": {"not": ("tight",)},  # which hides the scale, but for the norm that is reported in bf16
             "K": {"min": 2},
             "stage": (0,),
@@ -26,7 +26,7 @@ ADVISORY = Advisory(
         {
             "backward": ("unscaled",),
             "accumulate": ("managed", "boundary_k"),
-            "returns": ("loss",),
+            "returns": ("loss", "both"),
             "clipping": {"not": ("tight",)},  # which hides the scale, but for the norm that is reported in bf16
             "K": {"min": 2},
             "stage": (1,),
@@ -37,7 +37,7 @@ ADVISORY = Advisory(
         {
             "backward": ("unscaled",),
             "accumulate": ("managed", "boundary_k"),
-            "returns": ("loss",),
+            "returns": ("loss", "both"),
             "clipping": ("tight",),
             "K": {"min": 2},
             "stage": (0,),
@@ -46,7 +46,7 @@ ADVISORY = Advisory(
         {
             "backward": ("unscaled",),
             "accumulate": ("managed", "boundary_k"),
-            "returns": ("loss",),
+            "returns": ("loss", "both"),
             "clipping": ("tight",),
             "K": {"min": 2},
             "stage": (1,),
@@ -62,6 +62,7 @@ ADVISORY = Advisory(
         "deepspeed-mlp-W1-K4-backward:unscaled [0.19.5]": 1.7e-07,
         "deepspeed-mlp-W1-K4-backward:unscaled [0.19.6]": 0.75,
         "deepspeed-mlp-W1-K4-backward:unscaled [0.19.8]": 0.75,
+        "deepspeed-mlp-W1-K4-backward:unscaled-returns:both [0.19.8]": 0.75,
         "deepspeed-mlp-W1-K4-backward:unscaled-returns:output [0.19.8]": 1.7e-07,
         "deepspeed-mlp-W1-K4-stage:2-backward:unscaled [0.19.8]": 1.7e-07,
     },

@@ -7,6 +7,7 @@ ends within a window the first ones of the next are counted early, under the ord
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -22,18 +23,16 @@ class Window:
 
     def __init__(self, size: int, ranks: int, total: Callable[[float], float]) -> None:
         self.size, self.ranks, self.total = size, ranks, total
-        self.counts: list[float] = []  # of the micro-batches of this window that were read or counted
-        self.whole, self.taken = 0.0, 0
+        self.weights: deque[float] = deque()  # of the micro-batches that were counted and are not taken yet
 
     def begin(self, counts: list[float]) -> None:
-        self.counts, self.taken = counts, 0
-        self.whole = self.total(sum(counts))
+        """The next window has these counts: K of them, or fewer where no step will come of it."""
+        whole = self.total(sum(counts))
+        self.weights.extend(count * self.size * self.ranks / whole if whole else 1.0 for count in counts)
 
     def weight(self) -> float:
         """What the mean over the next micro-batch's tokens is multiplied by; the mean over K and W is the engine's."""
-        count = self.counts[self.taken]
-        self.taken += 1
-        return count * self.size * self.ranks / self.whole if self.whole else 1.0
+        return self.weights.popleft()
 
 
 class Ahead:

@@ -64,11 +64,11 @@ class _Weighted:
         return self._loss(*given) * self._window.weight()
 
 
-def _fit(original: Callable[..., Any], trainer: Any, *given: Any, **named: Any) -> Any:
+def fit(original: Callable[..., Any], trainer: Any, *given: Any, **named: Any) -> Any:
     strategy = trainer.strategy
     if trainer.packing_samples or getattr(strategy, "ring_attn_group", None) is not None:
         warnings.warn(
-            "truestep's patch openrlhf-1249 is not for packed samples or ring attention: nothing was changed", stacklevel=2
+            "truestep's patches openrlhf-1249 and truestep-2026-83 are not for packed samples or ring attention: nothing was changed", stacklevel=2
         )
         return original(trainer, *given, **named)
     loader, loss = trainer.train_dataloader, trainer.loss_fn
@@ -115,7 +115,7 @@ def _starts_late() -> bool:
 PATCH = Patch(
     advisory=ADVISORY,
     module="openrlhf.trainer.sft_trainer",
-    around={"SFTTrainer.fit": _fit},
+    around={"SFTTrainer.fit": fit},
     relies_on=("SFTTrainer.fit", "SFTTrainer.__init__"),
     fingerprints={
         "1a973484cb8d0dbdd048a58f202e642b36690d1fe4eccb6a962758ab49f996be": "0.5.0",

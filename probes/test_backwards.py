@@ -19,3 +19,10 @@ def test_several_backwards_add_up(step: Step) -> None:
 def test_every_way_to_call_backward(step: Step) -> None:
     """engine.backward(scale_wrt_gas=False) and loss.backward() must scale the gradient as documented."""
     step.must_be_right()
+
+
+@probe(grid(stage=(0, 1, 2, 3), offload_optimizer=("none", "cpu"), windows=(1, 4), backward=("engine", "unscaled", "torch"),
+            returns="both"))  # fmt: skip
+def test_what_is_returned_beside_the_loss(step: Step) -> None:
+    """A loss that forward returns beside the logits it was computed from must be scaled once."""
+    step.must_be_right()

@@ -45,7 +45,7 @@ output           |def loss_of(output, y, w):  # w: the weight of every token in 
 language output  |    logits = output["logits"]$up
 output           |    return $total
 language !output |        logits = super().forward(input_ids=x, use_cache=False).logits$up
-both             |        logits = $logits$up
+both !language   |        logits = $logits
 both             |        return {"loss": $total, "logits": logits}
 !output !both    |        return $total
 """
@@ -305,7 +305,7 @@ def _model(cell: Cell, flags: Flags) -> Values:
                f" tie_word_embeddings={m == 'qwen2'}))")  # fmt: skip
     else:
         logits = "self[2](h)" if flags["unused"] else "super().forward(x)"
-        seen = 'output["logits"]' if flags["output"] else logits
+        seen = 'output["logits"]' if flags["output"] else "logits" if flags["both"] else logits
         total = f"((({seen}{up} - y) ** 2).sum(-1) * w).sum()"
         variant = m.partition("_")[2]
         net = f"Net({_LAYERS.get(variant, _LAYERS[''])})"
@@ -397,7 +397,8 @@ def _loss(flags: Flags, net: str, rows: str = "[rows]", double: bool = False, sc
     """The loss of these samples through that net."""
     inputs = f"x{rows}" + ".double()" * (double and not flags["language"]) + f", used{rows}" * flags["unused"]
     targets = f"y{rows}, w{rows}" + f" * {scale}" * (scale != "1")
-    return f"loss_of({net}({inputs}), {targets})" if flags["output"] else f"{net}({inputs}, {targets})"
+    beside = '["loss"]' * flags["both"]
+    return f"loss_of({net}({inputs}), {targets})" if flags["output"] else f"{net}({inputs}, {targets}){beside}"
 
 
 def _loop(cell: Cell, flags: Flags) -> str:

@@ -53,6 +53,10 @@ ADVISORY = Advisory(
         "deepspeed-mlp-W1-K4-stage:1-returns:both [0.19.5]": 0.75,
         "deepspeed-mlp-W1-K4-stage:2-returns:both [0.19.5]": 0.75,
         "deepspeed-mlp-W1-K4-stage:3-returns:both [0.19.5]": 1.3e-07,
+        "deepspeed-mlp-W2-K4-stage:2-returns:both [0.19.5]": 0.75,
+        "deepspeed-llama-W1-K4-stage:1-returns:both [0.19.5]": 0.75,
+        "openrlhf-llama.value-W1-K4-objective:reward [openrlhf 0.11.2, 0.18.9]": 0.75,
+        "openrlhf-llama.value-W1-K4-objective:reward [openrlhf 0.11.2, 0.19.6]": 1.2e-06,
     },
     details=(
         "Every model of transformers that is given labels returns loss and logits: without a trainer around it, all of its gradient "
@@ -65,7 +69,9 @@ ADVISORY = Advisory(
 _DIVIDED = "_truestep_loss_is_divided"
 
 
-def _backward(original: Callable[..., Any], engine: Any, loss: Any, retain_graph: bool = False, scale_wrt_gas: bool = True) -> Any:
+def _backward(
+    original: Callable[..., Any], engine: Any, loss: Any, retain_graph: bool = False, scale_wrt_gas: bool = True
+) -> Any:
     if not scale_wrt_gas:
         return original(engine, loss, retain_graph, scale_wrt_gas=False)
     setattr(engine, _DIVIDED, True)

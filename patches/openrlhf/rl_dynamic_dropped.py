@@ -37,5 +37,11 @@ PATCH = Patch(
         "ActorPPOTrainer.ppo_train",
         "openrlhf.trainer.ppo_utils.replay_buffer:NaiveReplayBuffer.setup_dynamic_batch",
     ),
-    fingerprints={"0" * 64: "0"},
+    fingerprints={
+        "c5c232da84cf2e8747c4e40bc2910a2adcff92ac9bcdae55d11312d1dabfd51e": "0.10.2",
+        "8a5eb06225427299583fef6be73a85634fe7cdf3ebc37cbbfab73832c924d90b": "0.10.3",
+        "0e51d36a1fc01e35dbb0e8ce4f9868ab27dc331c7a742b115bbd8339f5584262": "0.10.4, 0.11.0",
+        "aa0a8df9a960b48f423739c5d010e712a5dd25932efd07a6235071cdae15aadb": "0.11.1",
+        "e9187f8405941fa966963c5692a6341f05ed9897b926f79d268ae953541cb054": "0.11.2",
+    },
 )

@@ -29,5 +29,10 @@ PATCH = Patch(
         "CriticPPOTrainer.ppo_train",
         "openrlhf.trainer.ppo_utils.replay_buffer:NaiveReplayBuffer.setup_dynamic_batch",
     ),
-    fingerprints={"0" * 64: "0"},
+    fingerprints={
+        "bf3192392e3789086b032b1c8405821450ad1a5adcad816539ebce1dfdfb8407": "0.10.2",
+        "9406abe25369c33d3e71f7ce70532be98803357f1fe3c0dc34da2c11ce1afda1": "0.10.3",
+        "6a779be6be0b539bdeab973061118178e47bf6ced9d94f3e39eedd33291dbcb4": "0.10.4",
+        "3db9f908211a56ba0dfc7d6f12caf3c28e59f4508935b6b7bffcc3512e66d901": "0.11.0 .. 0.11.2",
+    },
 )

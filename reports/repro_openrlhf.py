@@ -168,6 +168,8 @@ def script(cell: Cell) -> str:
     """The source of the script; raises CellError for what is not supervised fine-tuning."""
     if cell.objective not in OBJECTIVES:
         raise CellError(f"no standalone script for OpenRLHF's {cell.objective} yet; there is one for {', '.join(OBJECTIVES)}")
+    if driver.version() is None:
+        raise CellError("no standalone script: its arguments are those of the installed openrlhf, and there is none")
     if not driver.possible(cell):
         raise CellError(f"no standalone script: OpenRLHF offers no cell {cell.id}")
     try:

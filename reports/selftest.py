@@ -29,7 +29,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "transformers": ("truestep.fixtures.faults.transformers",),
     "trl": ("truestep.fixtures.faults.trl",),
     "llamafactory": ("truestep.fixtures.faults.llamafactory",),
-    "openrlhf": ("truestep.fixtures.faults.openrlhf",),
+    "openrlhf": ("truestep.fixtures.faults.openrlhf", "truestep.fixtures.faults.openrlhf_rl"),
 }
 DRAWN = "truestep.fixtures.faults.drawn"
 SIZES = (1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)

@@ -20,10 +20,9 @@ ADVISORY = Advisory(
             "accumulate": ("managed", "boundary_k"),
             "K": {"min": 2},
             "stage": (1, 2),
-            "clipping": {"not": ("tight",)},  # which hides the scale
         },
     ),
-    signature=("scaled",),
+    signature=("scaled", "norm", "clipped", "unexplained"),  # clipped: the 1e-6 beside a norm that is too small by K
     links=(
         "https://github.com/deepspeedai/DeepSpeed/pull/7665",
         "https://github.com/deepspeedai/DeepSpeed/pull/8245",

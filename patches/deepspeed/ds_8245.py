@@ -26,7 +26,6 @@ ADVISORY = Advisory(
             "accumulate": ("managed", "boundary_k"),
             "K": {"min": 2},
             "stage": (0, 1, 2),
-            "clipping": {"not": ("tight",)},  # which hides the scale
         },
         {
             # a value head returns its values beside the output of the backbone
@@ -36,7 +35,7 @@ ADVISORY = Advisory(
             "stage": (0, 1, 2),
         },
     ),
-    signature=("scaled",),
+    signature=("scaled", "norm", "clipped", "unexplained"),  # clipped: the 1e-6 beside a norm that is too small by K
     links=(
         "https://github.com/deepspeedai/DeepSpeed/pull/8245",
         "https://github.com/deepspeedai/DeepSpeed/pull/7665",
@@ -55,15 +54,15 @@ ADVISORY = Advisory(
         "deepspeed-mlp-W1-K4-stage:3-returns:both [0.19.5]": 1.3e-07,
         "deepspeed-mlp-W2-K4-stage:2-returns:both [0.19.5]": 0.75,
         "deepspeed-llama-W1-K4-stage:1-returns:both [0.19.5]": 0.75,
-        "openrlhf-llama.value-W1-K4-objective:reward [openrlhf 0.11.2, 0.18.9]": 0.75,
-        "openrlhf-llama.value-W1-K4-objective:reward [openrlhf 0.11.2, 0.19.6]": 1.2e-06,
+        "openrlhf-llama.value-W1-K4-objective:reward [0.18.9 under openrlhf 0.11.2]": 0.75,
+        "openrlhf-llama.value-W1-K4-objective:reward [0.19.6 under openrlhf 0.11.2]": 7.2e-07,
     },
     details=(
-        "Every model of transformers that is given labels returns loss and logits: without a trainer around it, all of its gradient "
-        "is divided by K squared at stages 0 to 2 (under the Trainer it is not, which divides on its own and says so from "
-        "transformers 4.49 on). With output_hidden_states every layer adds another division to those below it. Reward models and "
-        "critics of OpenRLHF: the backbone's gradient alone, so that no learning rate makes up for it. ZeRO-3 hands out copies of "
-        "the outputs and is right. What engine.backward returns, and so the log, is right."
+        "Every model of transformers that is given labels returns loss and logits: in a loop of one's own, with accelerate or without, "
+        "its whole gradient is divided by K squared at stages 0 to 2. The Trainer divides on its own and says so (from transformers "
+        "4.49 on). With output_hidden_states every layer adds a division for those below it: 1/256 for the embedding of two layers at "
+        "K = 4. Reward models and critics of OpenRLHF: the backbone alone, so that no learning rate makes up for it. ZeRO-3 hands out "
+        "copies of the outputs and is right. What engine.backward returns is right, and so is what is logged."
     ),
 )
 _DIVIDED = "_truestep_loss_is_divided"

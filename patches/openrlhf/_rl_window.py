@@ -52,10 +52,10 @@ def windowed(identifier: str, module: str, model: str) -> Callable[..., Any]:
         if why:
             warnings.warn(f"truestep's patch {identifier} is not for {why}: nothing was changed", stacklevel=2)
             return original(trainer, *given, **named)
-        home, ranks = sys.modules[module], _ranks()
+        home = sys.modules[module]
         # in 0.10.3 a micro-batch's mean is over the tokens of all ranks already: then every rank counts what all of them have
         shared = hasattr(home, "get_loss_batch_info")
-        window = Window(size, 1, lambda number: number) if shared else Window(size, ranks, _over_ranks)
+        window = Window(size, 1, lambda number: number) if shared else Window(size, ranks(), over_ranks)
         loader, backward = vars(home)["DataLoader"], strategy.backward
 
         def weighted(loss: Any, *more: Any, **others: Any) -> Any:
@@ -63,7 +63,7 @@ def windowed(identifier: str, module: str, model: str) -> Callable[..., Any]:
 
         def counted(batch: Any) -> float:
             own = float(batch.action_mask.sum())
-            return _over_ranks(own) if shared else own
+            return over_ranks(own) if shared else own
 
         home.DataLoader = lambda *a, **k: _Ahead(loader(*a, **k), window, counted)  # type: ignore[attr-defined]
         strategy.backward = weighted
@@ -79,7 +79,7 @@ def windowed(identifier: str, module: str, model: str) -> Callable[..., Any]:
 def _unfit(trainer: Any) -> str:
     """What was never run, or is no mean over tokens; empty where the cure is for it."""
     loss = getattr(trainer, "actor_loss_fn", None) or trainer.critic_loss_fn
-    old = hasattr(trainer, "ptx_loss_fn")
+    old = hasattr(trainer, "pretrain_dataloader")
     unfit = {
         "dynamic batches": getattr(trainer.replay_buffer, "dynamic_batch", False),
         "packed samples": trainer.replay_buffer.packing_samples,
@@ -93,13 +93,13 @@ def _unfit(trainer: Any) -> str:
     return next((what for what, found in unfit.items() if found), "")
 
 
-def _ranks() -> int:
+def ranks() -> int:
     import torch
 
     return int(torch.distributed.get_world_size())
 
 
-def _over_ranks(number: float) -> float:
+def over_ranks(number: float) -> float:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -26,7 +26,17 @@ ADVISORY = Advisory(
     links=("https://github.com/OpenRLHF/OpenRLHF/pull/1249",),
     cell="openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted",
     patch="openrlhf-1249-actor",
-    measured={},
+    measured={
+        "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted [0.7.0.post1]": 0.15,
+        "openrlhf-llama.lm-W1-K2-objective:ppo-batch:prompted [0.7.0.post1]": 0.058,
+        "openrlhf-llama.lm-W1-K8-objective:ppo-batch:prompted [0.7.0.post1]": 0.41,
+        "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted [0.9.0]": 0.15,
+        "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted [0.10.2]": 0.15,
+        "openrlhf-llama.lm-W1-K8-objective:ppo-batch:prompted [0.10.2]": 0.41,
+        "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted [0.10.3]": 0.15,
+        "openrlhf-llama.lm-W1-K8-objective:ppo-batch:prompted [0.10.3]": 0.41,
+        "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted [0.11.2]": 8.8e-07,
+    },
     details=(
         "Patched, it was never run with packed samples, ring attention or a router's loss: there the patch leaves everything as it is, "
         "as it does with GSPO, and in 0.7 with a divergence in the loss, which are means over responses."

@@ -17,6 +17,9 @@ ADVISORY = Advisory(
     signature=WINDOW.signature,
     links=("https://github.com/OpenRLHF/OpenRLHF/commit/df78645e",),
     cell="openrlhf-llama.lm-W2-K1-objective:ppo-batch:prompted",
-    measured={},
+    measured={
+        "openrlhf-llama.lm-W2-K1-objective:ppo-batch:prompted [0.7.0.post1]": 0.058,
+        "openrlhf-llama.lm-W2-K1-objective:ppo-batch:prompted [0.9.0]": 0.058,
+    },
     details="The patch openrlhf-1249-actor counts over all ranks and micro-batches and cures this too.",
 )

@@ -23,7 +23,11 @@ ADVISORY = Advisory(
     links=("https://github.com/OpenRLHF/OpenRLHF/pull/1249",),
     cell="openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted",
     patch="openrlhf-1249-critic",
-    measured={},
+    measured={
+        "openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted [0.7.0.post1]": 0.13,
+        "openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted [0.9.0]": 0.13,
+        "openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted [0.11.2]": 7.3e-07,
+    },
     details="Patched, it was never run with packed samples, ring attention or a router's loss: there the patch changes nothing.",
 )
 

@@ -17,6 +17,9 @@ ADVISORY = Advisory(
     signature=WINDOW.signature,
     links=("https://github.com/OpenRLHF/OpenRLHF/commit/df78645e",),
     cell="openrlhf-llama.value-W2-K1-objective:ppo_value-batch:prompted",
-    measured={},
+    measured={
+        "openrlhf-llama.value-W2-K1-objective:ppo_value-batch:prompted [0.7.0.post1]": 0.051,
+        "openrlhf-llama.value-W2-K1-objective:ppo_value-batch:prompted [0.9.0]": 0.051,
+    },
     details="The patch openrlhf-1249-critic counts over all ranks and micro-batches and cures this too.",
 )

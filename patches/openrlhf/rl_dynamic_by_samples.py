@@ -28,7 +28,12 @@ ADVISORY = Advisory(
     ),
     cell="openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic-stage:3",
     patch="truestep-2026-81",
-    measured={},
+    measured={
+        "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic-stage:3 [0.9.0]": 0.12,
+        "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic-stage:3 [0.10.2]": 0.12,
+        "openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted-batching:dynamic-stage:3 [0.10.2]": 0.13,
+        "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic-stage:3 [0.11.2]": 1.1e-06,
+    },
     details="No report is known. Patched, it was never run with a router's loss: there, and with GSPO, the patch changes nothing.",
 )
 

@@ -25,7 +25,15 @@ ADVISORY = Advisory(
     ),
     cell="openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic",
     patch="truestep-2026-80",
-    measured={},
+    measured={
+        "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic [0.10.2]": 1.04,
+        "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic [0.10.3]": 1.03,
+        "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic [0.10.4]": 1.03,
+        "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic [0.11.2]": 1.03,
+        "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic-stage:1 [0.11.2]": 1.03,
+        "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic-stage:3 [0.11.2]": 1.1e-06,
+    },
+    details="With DeepSpeed 0.16.7 and 0.16.9 the gradients add up; with 0.18.1 it fails loudly, as in the report; wrong with 0.18.9, 0.19.1, 0.19.6 and 0.19.7.",
 )
 
 PATCH = Patch(

@@ -17,7 +17,13 @@ ADVISORY = Advisory(
     links=ACTOR.links,
     cell="openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted-batching:dynamic",
     patch="truestep-2026-80-critic",
-    measured={},
+    measured={
+        "openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted-batching:dynamic [0.10.2]": 1.04,
+        "openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted-batching:dynamic [0.10.3]": 1.02,
+        "openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted-batching:dynamic [0.10.4]": 1.02,
+        "openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted-batching:dynamic [0.11.2]": 1.02,
+    },
+    details="The ranges of DeepSpeed are the actor's.",
 )
 
 PATCH = Patch(

@@ -14,6 +14,9 @@ ADVISORY = Advisory(
     signature=("loss",),
     links=("https://github.com/OpenRLHF/OpenRLHF/pull/1249",),
     cell="openrlhf-llama.lm-W1-K4-objective:gspo-batch:prompted-loss:logged",
-    measured={},
+    measured={
+        "openrlhf-llama.lm-W1-K4-objective:gspo-batch:prompted-loss:logged [0.10.2]": 0.0029,
+        "openrlhf-llama.lm-W1-K4-objective:gspo-batch:prompted-loss:logged [0.10.3]": 0.0029,
+    },
     details="No report is known. From 0.10.4 on every objective's is weighted wrongly (truestep-2026-82).",
 )

@@ -19,6 +19,11 @@ ADVISORY = Advisory(
     signature=("loss",),
     links=("https://github.com/OpenRLHF/OpenRLHF/pull/1249",),
     cell="openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-loss:logged",
-    measured={},
+    measured={
+        "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-loss:logged [0.11.2]": 0.03,
+        "openrlhf-llama.lm-W1-K8-objective:ppo-batch:prompted-loss:logged [0.11.2]": 0.33,
+        "openrlhf-llama.lm-W1-K4-objective:ppo_k2-batch:prompted-loss:logged [0.11.2]": 0.028,
+        "openrlhf-llama.lm-W1-K4-objective:gspo-batch:prompted-loss:logged [0.11.2]": 0.0029,
+    },
     details="No report is known. The critic's log is a plain mean over micro-batches and right.",
 )

@@ -20,6 +20,7 @@ ADVISORY = Advisory(
     measured={
         "openrlhf-llama.lm-W2-K1-objective:ppo-batch:prompted [0.7.0.post1]": 0.058,
         "openrlhf-llama.lm-W2-K1-objective:ppo-batch:prompted [0.9.0]": 0.058,
+        "openrlhf-llama.lm-W2-K1-objective:ppo-batch:prompted [0.10.3]": 9.5e-07,
     },
     details="The patch openrlhf-1249-actor counts over all ranks and micro-batches and cures this too.",
 )

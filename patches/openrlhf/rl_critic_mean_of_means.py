@@ -26,9 +26,14 @@ ADVISORY = Advisory(
     measured={
         "openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted [0.7.0.post1]": 0.13,
         "openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted [0.9.0]": 0.13,
+        "openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted [0.10.2]": 0.13,
+        "openrlhf-llama.value-W1-K2-objective:ppo_value-batch:prompted [0.10.3]": 0.051,
+        "openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted [0.10.3]": 0.13,
+        "openrlhf-llama.value-W1-K8-objective:ppo_value-batch:prompted [0.10.3]": 0.69,
         "openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted [0.11.2]": 7.3e-07,
     },
-    details="Patched, it was never run with packed samples, ring attention or a router's loss: there the patch changes nothing.",
+    details="Patched, it was never run with packed samples, ring attention or a router's loss: there the patch changes nothing. "
+    "With the DeepSpeed that 0.10.2 and 0.10.3 pin (0.18.9), deepspeed-8245 shows beside it.",
 )
 
 PATCH = Patch(

@@ -20,6 +20,7 @@ ADVISORY = Advisory(
     measured={
         "openrlhf-llama.value-W2-K1-objective:ppo_value-batch:prompted [0.7.0.post1]": 0.051,
         "openrlhf-llama.value-W2-K1-objective:ppo_value-batch:prompted [0.9.0]": 0.051,
+        "openrlhf-llama.value-W2-K1-objective:ppo_value-batch:prompted [0.10.3]": 7.3e-07,
     },
     details="The patch openrlhf-1249-critic counts over all ranks and micro-batches and cures this too.",
 )

@@ -47,7 +47,7 @@ def _setup(original: Callable[..., Any], buffer: Any, strategy: Any, *given: Any
 
 def _is_mean_over_tokens(args: Any) -> bool:
     actor = getattr(args, "actor", args)
-    return actor.policy_loss_type == "ppo" and actor.aux_loss_coef <= 1e-8
+    return bool(actor.policy_loss_type == "ppo" and actor.aux_loss_coef <= 1e-8)
 
 
 def _by_tokens(buffer: Any) -> list[float]:

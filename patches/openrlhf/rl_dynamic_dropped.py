@@ -33,7 +33,7 @@ ADVISORY = Advisory(
         "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic-stage:1 [0.11.2]": 1.03,
         "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic-stage:3 [0.11.2]": 1.1e-06,
     },
-    details="With DeepSpeed 0.16.7 and 0.16.9 the gradients add up; with 0.18.1 it fails loudly, as in the report; wrong with 0.18.9, 0.19.1, 0.19.6 and 0.19.7.",
+    details="Alone (openrlhf_dynamic_batches.py) DeepSpeed 0.16.7 to 0.17.3 add, 0.17.6 to 0.18.2 fail loudly, 0.18.3 to 0.19.7 keep the last.",
 )
 
 PATCH = Patch(

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 from truestep.fixtures import problem
@@ -43,7 +43,8 @@ class Loader:
         return iter(list(self.epochs[self.epoch]))
 
 
-@settings(deadline=None)  # a loaded machine is not a wrong weight
+@settings(deadline=None, max_examples=300)  # a loaded machine is not a wrong weight
+@example(k=5, length=1, counts=[1] * 36, epochs=3)  # a window over all epochs
 @given(
     k=st.integers(1, 5),
     length=st.integers(1, 9),

@@ -44,7 +44,7 @@ class Ahead:
 
     def __init__(self, loader: Any, window: Window, count: Callable[[Any], float], last: Callable[[int], bool]) -> None:
         self._loader, self._window, self._count, self._last = loader, window, count, last
-        self._missing = 0  # micro-batches of the next epoch that belong to a window already begun
+        self._missing = 0  # micro-batches of later epochs that belong to a window already begun
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
@@ -54,25 +54,26 @@ class Ahead:
 
     def __iter__(self) -> Iterator[Any]:
         batches = iter(self._loader)
-        yield from islice(batches, self._missing)  # counted when their window began
-        self._missing = 0
+        for batch in islice(batches, self._missing):  # counted when their window began
+            self._missing -= 1
+            yield batch
         while ahead := list(islice(batches, self._window.size)):
-            counts = [self._count(batch) for batch in ahead]
-            missing = self._window.size - len(ahead)
-            if missing and not self._last(self._loader.sampler.epoch):
-                counts += self._of_next_epoch(missing)
-                self._missing = missing
-            self._window.begin(counts)
+            later = self._of_later_epochs(self._window.size - len(ahead))
+            self._missing = len(later)
+            self._window.begin([self._count(batch) for batch in ahead] + later)
             yield from ahead
 
-    def _of_next_epoch(self, many: int) -> list[float]:
+    def _of_later_epochs(self, many: int) -> list[float]:
+        """The counts of the first ``many`` micro-batches of the epochs to come, fewer where there are not so many."""
         import torch
 
-        sampler = self._loader.sampler
+        sampler, counts = self._loader.sampler, []
         epoch, consumed = sampler.epoch, sampler.consumed_indicies
-        sampler.set_epoch(epoch + 1)
         try:
             with torch.random.fork_rng(devices=[]):  # a loader that begins draws a seed
-                return [self._count(batch) for batch in islice(iter(self._loader), many)]
+                while len(counts) < many and not self._last(sampler.epoch):
+                    sampler.set_epoch(sampler.epoch + 1)
+                    counts += [self._count(batch) for batch in islice(iter(self._loader), many - len(counts))]
         finally:
             sampler.set_epoch(epoch, consumed * sampler.num_replicas)
+        return counts

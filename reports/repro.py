@@ -65,6 +65,7 @@ _IMPORTS = {
     "accelerate": ("accelerate",),
     "deepspeed": ("deepspeed",),
     "llamafactory": ("datasets", "peft", "accelerate", "transformers.trainer"),
+    "openrlhf": ("datasets", "deepspeed"),
     "transformers": ("accelerate", "transformers.trainer"),
     "trl": ("datasets", "accelerate", "transformers.trainer", "trl.trainer.sft_trainer"),
 }

@@ -109,7 +109,7 @@ def test_without_openrlhf_a_cell_is_skipped_with_the_command(monkeypatch: pytest
 
 def test_there_is_no_script_for_an_objective_that_has_none() -> None:
     with pytest.raises(CellError, match="there is one for response_mean"):
-        repro.script(parse("openrlhf-llama.lm-W1-K2-objective:dpo_sigmoid"))
+        repro.script(parse("openrlhf-llama.lm-W1-K2-objective:turns"))
 
 
 def test_the_command_line_takes_the_step_of_the_whole_window(needs_openrlhf: None, judged: Callable[..., dict[str, Any]]) -> None:

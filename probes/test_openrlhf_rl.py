@@ -8,6 +8,9 @@ ACTOR = {"framework": "openrlhf", "model": "llama.lm", "batch": "prompted"}
 CRITIC = {"framework": "openrlhf", "model": "llama.value", "batch": "prompted"}
 PPO, VALUE = ("ppo", "ppo_sequence"), ("ppo_value", "ppo_value_sequence")  # token means from 0.7 on, completion means before
 
+WHOLE = ("ppo_gae", "ppo_gae_centered", "ppo_reinforce", "ppo_reinforce_baseline")  # normalised over the rollout
+GROUPS = ("ppo_rloo", "ppo_group_norm", "ppo_dr_grpo")
+
 
 @probe(
     [
@@ -30,6 +33,27 @@ def test_the_split_changes_nothing(step: Step) -> None:
 )
 def test_every_part_of_the_loss(step: Step) -> None:
     """Clipping, divergence, entropy and weights for who sampled enter the step as documented."""
+    step.must_be_right()
+
+
+@probe(
+    [
+        *grid(**ACTOR, objective=(*WHOLE, *GROUPS, "ppo_flash_reinforce", "ppo_overlong"), windows=4),
+        *grid(**ACTOR, objective=(*WHOLE, "ppo_group_norm"), rollout=3),
+        *grid(**ACTOR, objective=("ppo_gae", "ppo_rloo"), rollout=8, windows=4),
+        *grid(**ACTOR, objective=("ppo_reinforce", "ppo_group_norm"), windows=4, batching="dynamic", stage=3),
+        *grid(**ACTOR, objective=("ppo_gae", "ppo_reinforce_baseline", "ppo_rloo"), world_size=2, windows=(1, 4)),
+        *grid(**CRITIC, objective="ppo_value_gae", windows=(1, 4)),
+    ]
+)
+def test_advantages_of_rewards(step: Step) -> None:
+    """Every estimator makes the advantages of its paper of a whole rollout, however that is cut and dealt out."""
+    step.must_be_right()
+
+
+@probe([*grid(**ACTOR, objective="ppo_gae_turns"), *grid(**CRITIC, objective="ppo_value_gae_turns")])
+def test_advantages_over_several_turns(step: Step) -> None:
+    """What the environment says between two turns is no action: the policy's next state follows on its last."""
     step.must_be_right()
 
 

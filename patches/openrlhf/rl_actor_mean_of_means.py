@@ -13,7 +13,11 @@ from ..patch import Patch
 from ._rl_window import windowed
 
 MODULE = "openrlhf.trainer.ray.ppo_actor"
-TOKENS = ("ppo", "ppo_dual", "ppo_k1", "ppo_k2", "ppo_k3", "ppo_entropy", "ppo_tis", "ppo_icepop", "ppo_mask_tis", "dapo")
+TOKENS = (
+    "ppo", "ppo_dual", "ppo_k1", "ppo_k2", "ppo_k3", "ppo_entropy", "ppo_tis", "ppo_icepop", "ppo_mask_tis", "dapo",
+    "ppo_gae", "ppo_gae_centered", "ppo_gae_turns", "ppo_reinforce", "ppo_reinforce_baseline", "ppo_rloo", "ppo_group_norm",
+    "ppo_dr_grpo", "ppo_overlong",
+)  # fmt: skip
 FIXED: dict[str, Any] = {"framework": ("openrlhf",), "batching": ("fixed",), "batch": {"not": ("equal",)}}
 
 ADVISORY = Advisory(

@@ -1,4 +1,4 @@
-"""LLaMA-Factory from its front door: SFT, pre-training, DPO, KTO and reward models, whatever the split and the engine."""
+"""LLaMA-Factory from its front door: SFT, pre-training, DPO, KTO, reward models and PPO, whatever the split and the engine."""
 
 from functools import partial
 
@@ -8,6 +8,7 @@ from truestep.probes.base import grid, probe
 from truestep.plugin import Step
 
 factory = partial(grid, "llamafactory", model="llama.lm")
+ppo = partial(grid, "llamafactory", model="llama.lm+valued", clipping="loose")
 ZERO = {"engine": "deepspeed"}
 
 
@@ -34,6 +35,22 @@ def test_the_split_changes_nothing_in_sft(step: Step) -> None:
 )
 def test_the_split_changes_nothing_in_preferences(step: Step) -> None:
     """The loss of a pair or of a liked sample must be the one that was chosen, however many a micro-batch holds."""
+    step.must_be_right()
+
+
+@probe(
+    [
+        *ppo(objective=("ppo_joint", "ppo_joint_whitened"), windows=(1, 4), batch=("ragged", "equal")),
+        *ppo(objective="ppo_joint", windows=(1, 4), batch=("ragged", "equal"), follows="nothing"),
+        *ppo(objective="ppo_joint_buffer", windows=[1, 1], seed=2),
+        *ppo(objective="ppo_joint_buffer", windows=[1] * 4, epochs=2, seed=5),
+        *ppo(objective="ppo_joint", windows=[1] * 4, epochs=4),
+        *ppo(objective="ppo_joint", windows=1, clipping=("off", "unset", "tight")),
+        *ppo(objective="ppo_joint", windows=[1, 1], epochs=2, clipping=("off", "unset", "tight")),
+    ]
+)
+def test_ppo_is_one_step_of_the_whole_rollout(step: Step) -> None:
+    """Advantages are those of all that was generated, whatever is padded; a step is the mean over its tokens, clipped as asked."""
     step.must_be_right()
 
 
@@ -102,10 +119,12 @@ def test_ranks_change_nothing(step: Step) -> None:
             checkpointing=("off", "on"),
         ),
         *grid("llamafactory", model="llama.lm+lora", objective="dpo_adapter", windows=(1, 4), checkpointing=("off", "on")),
+        *grid("llamafactory", model="llama.lm+top", objective=("token_mean", "last_turn"), windows=(1, 4)),
+        *grid("llamafactory", model="llama.lm+top", windows=4, checkpointing="on"),
     ]
 )
 def test_settings_do_what_they_say(step: Step) -> None:
-    """Checkpointing changes nothing, clipping is by the norm of the whole step, and an adapter trains itself alone."""
+    """Checkpointing changes nothing, clipping is by the norm of the whole step, and an adapter, or the layer that is not frozen, trains alone."""
     step.must_be_right()
 
 
@@ -115,6 +134,7 @@ def test_settings_do_what_they_say(step: Step) -> None:
         *factory(**ZERO, stage=(1, 2, 3), offload_optimizer="cpu", windows=8),
         *factory(**ZERO, stage=2, offload_optimizer="cpu", windows=(1, 2), world_size=(1, 2)),
         *factory(**ZERO, stage=(2, 3), objective=("dpo_sigmoid", "asft"), windows=4),
+        *factory(**ZERO, stage=2, offload_optimizer="cpu", objective="dpo_sigmoid", windows=(1, 4)),
         *factory(**ZERO, stage=(2, 3), windows=2, world_size=2),
     ]
 )

@@ -58,7 +58,7 @@ def _update(cell: Cell, trace: StepTrace, settings: Any) -> str:
     if adam:
         for count in (due, *(c for c in range(1, COUNTS) if c != due), 10**6):
             rate, decay, left = _fit(trace, moved, _direction(trace, asked, count), lr)
-            wrong = {n: d for n, d in decay.items() if abs(d - decays[n]) > 0.02 * asked["weight_decay"]}
+            wrong = {n: d for n, d in decay.items() if abs(d - decays[n]) > max(0.02 * asked["weight_decay"], 1e-4)}
             if left < CLOSE and abs(rate - 1) < CLOSE and (count != due or wrong):
                 said = []
                 if count != due:

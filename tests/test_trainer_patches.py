@@ -67,6 +67,7 @@ def here(framework: str) -> list[Patch]:
         pytest.skip(f"{framework} is not installed")
     version, deepspeed = importlib.metadata.version(framework), importlib.util.find_spec("deepspeed") is not None
     found = [one for one in patches(framework) if one.advisory.affects(version)]
+    found = [one for one in found if one.advisory.cell.startswith(f"{framework}-")]  # else another framework shows it
     found = [one for one in found if deepspeed or "engine:deepspeed" not in one.advisory.cell]
     if not found:
         pytest.skip(f"{framework} {version} has none of the bugs that there are cures for")

@@ -67,7 +67,7 @@ class Ahead:
         """The counts of the first ``many`` micro-batches of the epochs to come, fewer where there are not so many."""
         import torch
 
-        sampler, counts = self._loader.sampler, []
+        sampler, counts = self._loader.sampler, list[float]()
         epoch, consumed = sampler.epoch, sampler.consumed_indicies
         try:
             with torch.random.fork_rng(devices=[]):  # a loader that begins draws a seed

@@ -54,6 +54,20 @@ def test_zero_and_offload_change_nothing(step: Step) -> None:
     step.must_be_right()
 
 
+@probe(
+    [
+        *grid(**SFT, dtype="bf16", windows=(1, 4, 8)),
+        *grid(**SFT, dtype="bf16", windows=(1, 4), world_size=2),
+        *grid(**SFT, dtype="bf16", windows=4, offload_optimizer="cpu", world_size=(1, 2)),
+        *grid(**SFT, dtype="bf16", windows=8, stage=3),
+        *grid(**SFT, dtype="bf16", windows=([4, 4, 4],), size=2, epochs=2),
+    ]
+)
+def test_half_precision_is_no_excuse(step: Step) -> None:
+    """In bf16, in which models are really trained, the step must be that of a plain loop in bf16."""
+    step.must_be_right()
+
+
 @probe(grid(**SFT, windows=4, clipping=("unset", "tight")))
 def test_clips_the_gradient_of_the_step(step: Step) -> None:
     """--max_norm limits the norm of the whole step's gradient."""

@@ -52,6 +52,9 @@ def test_windows_and_epochs(step: Step) -> None:
         *lm(objective=("dpo_sigmoid", "dpo_ipo_sum", "dpo_ftx", "whole_mean"), windows=2, world_size=2),
         *lm(objective="dpo_sigmoid", windows=[4, 4, 4], size=1, epochs=2, world_size=2),
         *reward(objective=("reward", "reward_margin"), windows=(1, 4), world_size=2),
+        # what KTO subtracts is a mean over the ranks; in the first step it is nothing
+        *lm(objective="kto_after", windows=([2, 2],), world_size=2, seed=3),
+        *lm(objective="kto_after", windows=[4, 4, 4], size=2, epochs=2, world_size=2, seed=3),
     ]
 )
 def test_ranks_change_nothing(step: Step) -> None:
@@ -72,6 +75,18 @@ def test_ranks_change_nothing(step: Step) -> None:
 )
 def test_the_engine_changes_nothing(step: Step) -> None:
     """Whatever the stage and wherever the optimizer lives, the step must be the same, clipped by the norm of the whole step."""
+    step.must_be_right()
+
+
+@probe(
+    [
+        *lm(objective=("dpo_sigmoid", "dpo_ftx", "kto_after"), dtype="bf16", windows=4),
+        *reward(objective=("reward", "reward_margin"), dtype="bf16", windows=4),
+        *lm(objective="dpo_sigmoid", dtype="bf16", windows=4, world_size=2),
+    ]
+)
+def test_half_precision_is_no_excuse(step: Step) -> None:
+    """In bf16 the step must be that of a plain loop in bf16, whose model to compare with is in bf16 as well."""
     step.must_be_right()
 
 

@@ -116,13 +116,13 @@ def _gradients(cell: Cell, step: int, weights: Mapping[str, Tensor], dtype: torc
 
 def _losses(cell: Cell, step: int, model: models.Task, dtype: torch.dtype) -> Tensor:
     """[B, T]: from one forward of all samples, or of each micro-batch where a loss is declared to depend on what else is in it."""
-    batch = problem.batch(cell, step)
+    batch, raised = problem.batch(cell, step), reference.raised_in(cell, dtype)
     if not problem.by_micro_batch(cell.objective) or problem.has_term(cell.objective):
-        return problem.losses(cell.objective, model.output(batch, dtype), batch)
+        batch = problem.half(batch, cell, dtype, raised)
+        return problem.losses(cell.objective, model.output(batch, dtype), batch, raised)
     found: Tensor | None = None
-    for rows in (rows for rank in batches.deal(cell.split, step) for rows in rank):
-        part = batch.take(rows)
-        losses = problem.losses(cell.objective, model.output(part, dtype), part)
+    for rows, part in (part for rank in reference.parts_of(cell, step, model, dtype, raised) for part in rank):
+        losses = problem.losses(cell.objective, model.output(part, dtype), part, raised)
         found = losses.new_zeros(batch.mask.shape) if found is None else found
         found = found.index_put((torch.tensor(rows)[:, None], torch.arange(losses.shape[1])), losses)
     assert found is not None  # a step has a micro-batch

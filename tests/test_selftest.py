@@ -125,3 +125,15 @@ def test_an_unknown_fault_is_an_error_of_its_cell_alone() -> None:
         good = pool.submit([cell])[cell].result()
     assert bad["verdict"] == "error" and "nothing" in bad["reason"]
     assert good["verdict"] == "pass"
+
+
+@pytest.mark.parametrize(("size", "verdict"), [(0.01, "error"), (1e-9, "wrong")])
+def test_what_is_red_is_so_in_a_fresh_process_too(size: float, verdict: str) -> None:
+    """Rounding may differ between processes, a figure may not."""
+    from truestep.fixtures.workers import Pool
+
+    cell = parse("torch-mlp-W1-K2")
+    with Pool("torch") as pool:
+        found = pool.submit([cell], within=f"truestep.fixtures.faults.drawn:another_in_every_process(0:{size})")[cell].result()
+    assert found["verdict"] == verdict
+    assert ("not repeatable" in found["reason"]) == (verdict == "error")

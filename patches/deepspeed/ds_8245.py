@@ -30,7 +30,7 @@ ADVISORY = Advisory(
         {
             # a value head returns its values beside the output of the backbone
             "framework": ("openrlhf",),
-            "objective": ("reward", "reward_margin", "ppo_value", "ppo_value_sequence"),
+            "objective": ("reward", "reward_margin", "ppo_value", "ppo_value_sequence", "ppo_value_gae", "ppo_value_gae_turns"),
             "K": {"min": 2},
             "stage": (0, 1, 2),
         },

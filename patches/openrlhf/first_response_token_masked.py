@@ -18,7 +18,7 @@ ADVISORY = Advisory(
     title=BEFORE.title,
     affected=(("0.7.0", "0.7.1"),),
     trigger=({"framework": ("openrlhf",), "objective": ("response_mean",)},),
-    signature=BEFORE.signature,
+    signature=(*BEFORE.signature, "update"),
     links=("https://github.com/OpenRLHF/OpenRLHF/issues/973",),
     cell=BEFORE.cell,
     patch="openrlhf-973",
@@ -26,7 +26,7 @@ ADVISORY = Advisory(
         "openrlhf-llama.lm-W1-K1-objective:response_mean-batch:prompted [0.7.0.post1]": 1.1,
         "openrlhf-llama.lm-W1-K1-objective:response_mean-batch:prompted [0.9.0]": 5.2e-07,
     },
-    details="A micro-batch whose responses are one token long has nothing left and makes the whole step NaN. Answers of several turns are masked by ranges of their own and were not run.",
+    details="A micro-batch whose responses are one token long has nothing left and makes the whole step NaN; DeepSpeed 0.19.8 skips such a step. Answers of several turns are masked by ranges of their own and were not run.",
 )
 
 

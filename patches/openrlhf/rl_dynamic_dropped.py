@@ -15,7 +15,7 @@ ADVISORY = Advisory(
     id="truestep-2026-80",
     framework="openrlhf",
     title="Dynamic batches with ZeRO 1 or 2: only the last micro-batch of a step trains the actor",
-    affected=(("0.10.2", None),),
+    affected=(("0.9.0", None),),
     trigger=({**DROPPED, "model": ("llama.lm",)},),
     signature=("dropped", "re-weighted", "scaled", "unexplained", "norm"),
     links=(
@@ -26,6 +26,7 @@ ADVISORY = Advisory(
     cell="openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic",
     patch="truestep-2026-80",
     measured={
+        "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic [0.9.0]": 1.04,
         "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic [0.10.2]": 1.04,
         "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic [0.10.3]": 1.03,
         "openrlhf-llama.lm-W1-K4-objective:ppo-batch:prompted-batching:dynamic [0.10.4]": 1.03,
@@ -46,6 +47,7 @@ PATCH = Patch(
         "openrlhf.trainer.ppo_utils.replay_buffer:NaiveReplayBuffer.setup_dynamic_batch",
     ),
     fingerprints={
+        "a7054ea9571e5546428a786fa699a3aea034149d2415f3c359a6f4f61dc861af": "0.9.0",
         "c5c232da84cf2e8747c4e40bc2910a2adcff92ac9bcdae55d11312d1dabfd51e": "0.10.2",
         "8a5eb06225427299583fef6be73a85634fe7cdf3ebc37cbbfab73832c924d90b": "0.10.3",
         "0e51d36a1fc01e35dbb0e8ce4f9868ab27dc331c7a742b115bbd8339f5584262": "0.10.4, 0.11.0",

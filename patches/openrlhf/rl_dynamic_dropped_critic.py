@@ -18,6 +18,7 @@ ADVISORY = Advisory(
     cell="openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted-batching:dynamic",
     patch="truestep-2026-80-critic",
     measured={
+        "openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted-batching:dynamic [0.9.0]": 1.04,
         "openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted-batching:dynamic [0.10.2]": 1.04,
         "openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted-batching:dynamic [0.10.3]": 1.02,
         "openrlhf-llama.value-W1-K4-objective:ppo_value-batch:prompted-batching:dynamic [0.10.4]": 1.02,
@@ -36,6 +37,7 @@ PATCH = Patch(
         "openrlhf.trainer.ppo_utils.replay_buffer:NaiveReplayBuffer.setup_dynamic_batch",
     ),
     fingerprints={
+        "ce0e3a4ca3dc602886d8fbaef9e2ced35fbb9643482e347df8eb23807a17c91c": "0.9.0",
         "bf3192392e3789086b032b1c8405821450ad1a5adcad816539ebce1dfdfb8407": "0.10.2",
         "9406abe25369c33d3e71f7ce70532be98803357f1fe3c0dc34da2c11ce1afda1": "0.10.3",
         "6a779be6be0b539bdeab973061118178e47bf6ced9d94f3e39eedd33291dbcb4": "0.10.4",

@@ -12,6 +12,7 @@ from truestep.plugin import Step
         *grid("transformers", model="llama.lm", engine="deepspeed", stage=3, windows=4, offload_optimizer=("none", "cpu")),
         *grid("transformers", model="llama.lm", engine="deepspeed", stage=(1, 2), windows=4, world_size=2),
         *grid("transformers", model="bert.class", engine="deepspeed", stage=2, windows=(1, 4)),
+        *grid("transformers", model="llama.lm", engine="deepspeed", average_tokens="false", stage=(0, 2), windows=4),
     ]
 )
 def test_zero_under_the_trainer_changes_nothing(step: Step) -> None:

@@ -54,6 +54,18 @@ ADVISORY = Advisory(
             "dtype": ("bf16",),
             "grad_accum_dtype": ("fp32",),
         },
+        {
+            # the Trainer hands the model's own loss on where it does not multiply it by the number of ranks, and asks for no division
+            # since https://github.com/huggingface/transformers/pull/35808
+            "engine": ("deepspeed",),
+            "backward": ("unscaled",),
+            "compute_loss": ("model",),
+            "accepts_items": (True,),
+            "averages": (False,),
+            "clipping": {"not": ("tight",)},
+            "K": {"min": 2},
+            "stage": (0,),
+        },
     ),
     signature=("scaled", "norm", "reading"),
     links=("https://github.com/deepspeedai/DeepSpeed/blob/v0.19.8/deepspeed/runtime/engine.py",),
@@ -65,6 +77,7 @@ ADVISORY = Advisory(
         "deepspeed-mlp-W1-K4-backward:unscaled-returns:both [0.19.8]": 0.75,
         "deepspeed-mlp-W1-K4-backward:unscaled-returns:output [0.19.8]": 1.7e-07,
         "deepspeed-mlp-W1-K4-stage:2-backward:unscaled [0.19.8]": 1.7e-07,
+        "transformers-llama.lm-W1-K4-average_tokens:false-engine:deepspeed [0.19.8]": 0.75,
     },
-    details="Right where the loss is computed outside the model, and with ZeRO stages 1 to 3 otherwise.",
+    details="Under transformers' Trainer with average_tokens_across_devices=False, the default up to 4.53. Right where the loss is computed outside the model, and with ZeRO stages 1 to 3 otherwise.",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+sys.path.append(str(HERE))  # ``import pages``: under --import-mode=importlib nobody else puts it there
 
 
 @pytest.fixture(autouse=True, scope="session")

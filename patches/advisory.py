@@ -152,7 +152,11 @@ class Advisory:
 
     def predicts(self, facts: Mapping[str, object], version: str) -> bool:
         """Whether a cell with these facts goes wrong on this version of ``framework``. A fact that is not given matches nothing."""
-        if self.framework not in _packages(facts, self.framework) or not self.affects(version):
+        return self.affects(version) and self.concerns(facts)
+
+    def concerns(self, facts: Mapping[str, object]) -> bool:
+        """Whether a cell with these facts would go wrong on a version that has the bug."""
+        if self.framework not in _packages(facts, self.framework):
             return False
         return any(
             all(fact in facts and _holds(condition, facts[fact]) for fact, condition in alternative.items())

@@ -15,8 +15,11 @@ from truestep.reports.verdict import VERDICTS, Diagnosis, Verdict
 Row = Mapping[str, Any]
 
 
-def finding(question: str, verdict: Verdict, cells: int = 1) -> list[str]:
-    """In this order: the question, the figure, what was done wrong, the known bug and its cure, how to reproduce."""
+def finding(question: str, verdict: Verdict, cells: int = 1, again: str = "") -> list[str]:
+    """In this order: the question, the figure, what was done wrong, the known bug and its cure, how to reproduce.
+
+    again : the call that reproduces it, where it is no cell of a framework
+    """
     count = f"  [{cells} cells]" if cells > 1 else ""
     lines = [f"{verdict.verdict.upper()}: {question}{count}"]
     lines.append(f"  {verdict.reason}")
@@ -25,6 +28,8 @@ def finding(question: str, verdict: Verdict, cells: int = 1) -> list[str]:
         lines.append(f"  what was done: {verdict.diagnosis.words}")
         if verdict.diagnosis.why:
             lines.append(f"  how sure: {verdict.diagnosis.sure}: {verdict.diagnosis.why}")
+    if again:
+        return [*lines, f"  reproduce: {again}"]
     if verdict.verdict in ("wrong", "by-design"):
         lines += _known(verdict)
     lines.append(f"  reproduce: truestep run {verdict.id}" + (" --patch" if verdict.patches else ""))
@@ -163,7 +168,7 @@ def _groups(rows: Sequence[Row]) -> list[list[Row]]:
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         if row["verdict"] in ("wrong", "by-design", "error", "timeout"):
-            groups.setdefault(_key(row), []).append(row)
+            groups.setdefault(finding_key(row), []).append(row)
     return list(groups.values())
 
 
@@ -201,16 +206,27 @@ def _gaps(rows: Sequence[Row]) -> Iterator[str]:
             yield f"predicted, but could not be seen here: {name} ({told})"
 
 
-def _key(row: Row) -> tuple[str, ...]:
+def finding_key(row: Row) -> tuple[str, ...]:
     """Two cells show the same finding when one advisory, or else the same check and kind of fault, explains both."""
     if row.get("advisory"):
-        return (row["verdict"], row["advisory"])
+        return (row["verdict"], row["advisory"], *row.get("besides", ()))
     diagnosis = row.get("diagnosis")
-    kinds = tuple(diagnosis["kinds"]) if diagnosis else ()
+    kinds = tuple(diagnosis["kinds"] if diagnosis else row.get("kinds", ()))
     red = next((c["name"] for c in row["checks"] if not c["figure"] <= c["bound"]), row["reason"][:40])
     knobs = row["cell"]["knobs"]
     where = tuple(f"{name}:{knobs.get(name)}" for name in ("stage", "offload_optimizer", "dtype"))
-    return (row["verdict"], red, *kinds, *where)
+    return (row["verdict"], row["cell"]["framework"], red, *kinds, *where)
+
+
+def fingerprint(row: Row) -> str:
+    """What a finding is called where it must be the same in the next run: its advisory (and what that does not explain), else its verdict and
+    kinds of fault (or red check). A row of a packed matrix brings it along."""
+    if row.get("fingerprint"):
+        return str(row["fingerprint"])
+    if row.get("advisory") or row["verdict"] not in ("wrong", "by-design"):
+        return "+".join([str(row.get("advisory") or row["verdict"]), *row.get("besides", ())])
+    kinds = (row.get("diagnosis") or {}).get("kinds") or [c["name"] for c in row.get("checks", ()) if not c["figure"] <= c["bound"]][:1]
+    return "unknown:" + "+".join(kinds)
 
 
 def _not_tested(rows: Sequence[Row], deselected: int) -> Iterator[str]:

@@ -40,8 +40,9 @@ def test_one_cell_its_table_and_its_results_file(needs_deepspeed: None, tmp_path
     assert done.returncode == 0, done.stdout[-3000:]
     assert "offload" in done.stdout
     assert "not selected" in done.stdout
-    (row,) = [json.loads(line) for line in results.read_text().splitlines()]
-    assert row["schema"] == "truestep-results-1"
+    begin, row, end = [json.loads(line) for line in results.read_text().splitlines()]
+    assert (begin["record"], begin["cells"], end["record"], end["complete"]) == ("run", 1, "end", True)
+    assert row["schema"] == "truestep-results-2"
     assert (row["id"], row["verdict"], row["family"]) == (WORD, "pass", "offload")
     assert row["versions"]["deepspeed"]
     assert {c["name"] for c in row["checks"]} >= {"initial", "gradient", "loss", "norm", "update", "weights"}

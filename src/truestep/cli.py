@@ -7,10 +7,13 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from truestep import __version__
+from truestep import __version__, outputs
 from truestep.fixtures.cell import Cell, CellError, parse
+
+if TYPE_CHECKING:
+    from truestep.suite import Suite
 
 CLEAN, FINDINGS, UNUSABLE = 0, 1, 2
 
@@ -64,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--patch", action="store_true", help="apply truestep's patches first")
         sub.add_argument("--only-patch", action="append", default=[], metavar="ID", help="apply this one, and no other that is not named too")
         sub.add_argument("--results", type=Path, metavar="FILE", help="append every verdict to FILE as a JSON line")
+        sub.add_argument("--resume", action="store_true", help="go on where the last run of that FILE stopped")
         sub.add_argument("--json", action="store_true", help="print verdicts as JSON lines instead of text")
     run.add_argument("--weights", action="store_true", help="the effective weights of cells that are right, too")
     repro = command("repro", _repro, "write a standalone script for a cell: the framework and torch, no truestep")
@@ -89,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     advisory.add_argument("--osv", action="store_true", help="in the OSV schema, one JSON object per line")
     wrap = command("exec", _exec, "run a command with the patches applied in it and in its children")
     wrap.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
+    outputs.add(commands)
     return parser
 
 
@@ -137,36 +142,51 @@ def _chosen_patches(options: argparse.Namespace) -> bool | tuple[str, ...]:
 
 
 def _judge(cells: list[Cell], question: str, options: argparse.Namespace) -> int:
-    from truestep.reports import terminal
+    from truestep.journal import Journal, Progress
     from truestep.suite import Suite
 
     chosen = _chosen_patches(options)
-    suite = Suite(patch=chosen, results=options.results, detail=len(cells) <= 20, weigh=getattr(options, "weights", False))
+    journal = Journal(options.results, {"patch": chosen, "setup": []}, resume=options.resume) if options.results is not None else None
+    progress = Progress(journal.name if journal else "", len(cells), lambda line: print(line, file=sys.stderr, flush=True))
+    suite = Suite(
+        patch=chosen, journal=journal, progress=progress, detail=len(cells) <= 20, weigh=getattr(options, "weights", False)
+    )
     rows: list[dict[str, Any]] = []
+    unwritten = ""
     try:
-        suite.told = {cell.id: {"family": "run", "question": question} for cell in cells}
-        suite.submit(cells)
-        for number, cell in enumerate(cells, 1):
-            verdict = suite.verdict(cell)
-            row = {"family": "run", "question": question, **verdict.to_json()}
-            rows.append(row)
-            if options.json:
-                print(json.dumps(row), flush=True)
-            elif len(cells) <= 20 and verdict.verdict not in ("wrong", "by-design", "error", "timeout"):
-                print("\n".join(terminal.brief(verdict)), flush=True)
-            elif sys.stderr.isatty():
-                print(f"\r{number}/{len(cells)}", end="", file=sys.stderr)
-        if not options.json:
-            print("\n".join(terminal.summary(rows, {}, 0, patched=bool(chosen))))
-        red = [r for r in rows if r["verdict"] in ("wrong", "error", "timeout")]
-        if getattr(options, "confirm", False):
-            return _confirm_by_script(red)
-        if not red and not any(r["verdict"] in ("pass", "by-design") for r in rows):
-            print("truestep: nothing was judged; the reasons are above", file=sys.stderr)
-            return UNUSABLE
-        return FINDINGS if red or suite.leaks else CLEAN
+        if journal is not None:
+            journal.begin(len(cells))
+            if journal.said:
+                print(f"truestep: {journal.said}", file=sys.stderr)
+        code = _answer(suite, cells, question, options, rows)
     finally:
         suite.close()
+        if journal is not None and (unwritten := journal.end(len(rows) == len(cells))):
+            print(f"truestep: {unwritten}", file=sys.stderr)
+    return UNUSABLE if unwritten else code
+
+
+def _answer(suite: Suite, cells: list[Cell], question: str, options: argparse.Namespace, rows: list[dict[str, Any]]) -> int:
+    from truestep.reports import terminal
+
+    suite.told = {cell.id: {"family": "run", "question": question} for cell in cells}
+    suite.submit(cells)
+    for cell in cells:
+        verdict = suite.verdict(cell)
+        rows.append({"family": "run", "question": question, **verdict.to_json()})
+        if options.json:
+            print(json.dumps(rows[-1]), flush=True)
+        elif len(cells) <= 20 and verdict.verdict not in ("wrong", "by-design", "error", "timeout"):
+            print("\n".join(terminal.brief(verdict)), flush=True)
+    if not options.json:
+        print("\n".join(terminal.summary(rows, {}, 0, patched=bool(suite.patch))))
+    red = [r for r in rows if r["verdict"] in ("wrong", "error", "timeout")]
+    if getattr(options, "confirm", False):
+        return _confirm_by_script(red)
+    if not red and not any(r["verdict"] in ("pass", "by-design") for r in rows):
+        print("truestep: nothing was judged; the reasons are above", file=sys.stderr)
+        return UNUSABLE
+    return FINDINGS if red or suite.leaks else CLEAN
 
 
 def _hunt(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ Thin on purpose: loaded by every pytest run where truestep is installed, it impo
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from truestep.fixtures.cell import Cell
+    from truestep.journal import Journal, Progress
     from truestep.suite import Suite
 
 KEY = "truestep"  # of the user property that carries a verdict from a worker to the report
@@ -29,6 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--strict-cells", action="store_true", help="incompatible, not-triggered and skipped cells fail too")
     group.addoption("--cell", action="append", default=[], metavar="ID", help="only this cell (repeatable)")
     group.addoption("--truestep-results", metavar="FILE", help="append every verdict to FILE as a JSON line")
+    group.addoption("--truestep-resume", action="store_true",
+                    help="go on where the last run of that FILE stopped, if no package, option or source has changed since")
+    group.addoption("--truestep-progress", type=float, default=30.0, metavar="SECONDS",
+                    help="a line this often says how far the run is and how long it still takes (default 30, 0 for none)")  # fmt: skip
     group.addoption("--truestep-setup", action="append", default=[], metavar="MODULE:FUNCTION",
                     help="call this in every worker before its first cell (for seeded faults)")  # fmt: skip
 
@@ -49,6 +55,10 @@ class _Run:
         self.deselected = 0
         self.listed = False
         self.leaks: list[str] = []
+        self.journal: Journal | None = None
+        self.progress: Progress | None = None
+        self.cells = 0  # that were selected; under xdist as its workers tell
+        self.unwritten = ""
 
     # --- selection -------------------------------------------------------------------------------
 
@@ -92,6 +102,12 @@ class _Run:
             return
         if cells and not self.config.option.collectonly and not _is_controller(self.config):
             worker = hasattr(self.config, "workerinput")
+            self.cells = len(cells)
+            self.journal = self._journal()
+            if self.journal is not None and not worker:
+                self._begin(self.journal, len(cells))
+            if not worker:
+                self._start_progress(len(cells) - len(self.journal.done if self.journal else ()))
             self.suite = self._open(cores=1 if worker else None)
             for item in session.items:
                 if (one := _cell(item)) is not None:
@@ -102,19 +118,79 @@ class _Run:
     def _open(self, cores: int | None) -> Suite:
         from truestep.suite import Suite
 
-        results = self.config.getoption("--truestep-results")
         return Suite(
             patch=self.config.getoption("--patch"),
             setup=self.config.getoption("--truestep-setup"),
             cores=cores,
-            results=Path(results) if results else None,
+            journal=self.journal,
+            progress=self.progress,
         )
 
+    # --- the results file and how far the run is ----------------------------------------------------
+
+    def _journal(self) -> Journal | None:
+        from truestep.journal import Journal
+
+        if not (path := self.config.getoption("--truestep-results")):
+            return None
+        given = getattr(self.config, "workerinput", {})
+        options = {name: self.config.getoption(f"--{name.replace('_', '-')}") for name in ("patch", "quick", "expect_known", "cell")}
+        options |= {"setup": self.config.getoption("--truestep-setup"), "k": self.config.option.keyword, "m": self.config.option.markexpr}
+        return Journal(
+            Path(path), options, resume=self.config.getoption("--truestep-resume"),
+            run=given.get("truestep_run", ""), resumes=given.get("truestep_resumes", ""),
+        )  # fmt: skip
+
+    def _begin(self, journal: Journal, cells: int = 0) -> None:
+        journal.begin(cells)
+        if journal.said:
+            self._say(f"truestep: {journal.said}")
+
+    def _start_progress(self, cells: int) -> None:
+        from truestep.journal import Progress
+
+        name = self.journal.name if self.journal else ""
+        self.progress = Progress(name, max(0, cells), self._say, self.config.getoption("--truestep-progress"))
+
+    def _say(self, line: str) -> None:
+        """Between pytest's own dots, and past its capturing."""
+        reporter, capture = map(self.config.pluginmanager.get_plugin, ("terminalreporter", "capturemanager"))
+        if reporter is not None:
+            with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
+                reporter.ensure_newline()
+                reporter.write_line(line)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Under xdist: the controller begins the run, its workers write to it."""
+        if self.journal is None and (journal := self._journal()) is not None:
+            self.journal = journal
+            self._begin(journal)
+        if self.progress is None:
+            self._start_progress(0)
+        if self.journal is not None:
+            node.workerinput |= {"truestep_run": self.journal.store.run, "truestep_resumes": self.journal.resumes}
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
+        self.cells = len(ids)
+        if self.progress is not None:
+            self.progress.total = len(ids)
+
     # --- running ---------------------------------------------------------------------------------
+
+    @pytest.fixture(scope="session")
+    def check_step(self, request: pytest.FixtureRequest) -> Any:
+        """``truestep.check_step``: your own training step, judged as a framework's is (docs/check_step.md)."""
+        from truestep.check import fixture
+
+        return fixture(request)
 
     @pytest.fixture
     def step(self, request: pytest.FixtureRequest) -> Step:
         """The step of this item's cell, judged: ``step.must_be_right()``."""
+        if broken := getattr(request.param, "reason", ""):  # probes.base.Broken
+            pytest.fail(broken, pytrace=False)
         assert self.suite is not None
         cell: Cell = request.param
         verdict = self.suite.verdict(cell)
@@ -131,6 +207,9 @@ class _Run:
         for name, value in report.user_properties:
             if name == KEY and (report.when == "call" or report.outcome != "passed"):
                 self.rows.append(json.loads(str(value)))
+                if self.progress is not None and self.suite is None:
+                    self.progress.count(self.rows[-1]["verdict"])
+                    self.progress.tick()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -139,8 +218,11 @@ class _Run:
                 self.rows = self.suite.detailed(self.rows)  # what is reported is diagnosed down to samples and tokens
             self.suite.close()
             self.leaks = self.suite.leaks
-            if self.leaks and exitstatus == pytest.ExitCode.OK:
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self.journal is not None:
+            complete = exitstatus in (0, 1) and len({row["id"] for row in self.rows}) >= self.cells
+            self.unwritten = self.journal.end(complete, self.cells)
+        if (self.leaks or self.unwritten) and exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self.listed and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             session.exitstatus = pytest.ExitCode.OK
 
@@ -157,6 +239,8 @@ class _Run:
             terminalreporter.write_line(line)
         for text in self.leaks:
             terminalreporter.write_line(f"NOT TO BE TRUSTED: {text}", red=True)
+        if self.unwritten:
+            terminalreporter.write_line(f"RESULTS: {self.unwritten}", red=True)
 
 
 class Step:
@@ -218,7 +302,8 @@ def _question(item: pytest.Item) -> str:
 
 def _cell(item: pytest.Item) -> Cell | None:
     callspec = getattr(item, "callspec", None)
-    return callspec.params.get("step") if callspec is not None and item.get_closest_marker("truestep") else None
+    found = callspec.params.get("step") if callspec is not None and item.get_closest_marker("truestep") else None
+    return None if hasattr(found, "reason") else found  # probes.base.Broken is no cell: its item fails by itself
 
 
 def _is_controller(config: pytest.Config) -> bool:

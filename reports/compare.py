@@ -252,7 +252,8 @@ def compare(cell: Cell, traces: list[StepTrace], settings: Any, limit: float | N
         if trace.grad_consumed:
             gradient, nearest = gradient_check(cell, trace, wanted, settings, limit)
             yield gradient
-        yield _loss(cell, trace, wanted)
+        if trace.loss_seen:
+            yield _loss(cell, trace, wanted)
         if trace.grad_norm is not None and (norm := _norm(cell, trace, wanted, settings, limit, nearest, gradient)):
             yield norm
         if trace.grad_consumed:

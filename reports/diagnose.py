@@ -19,7 +19,7 @@ from truestep.fixtures import oracle, problem, reference
 from truestep.fixtures.batches import Batch
 from truestep.fixtures.cell import Cell
 from truestep.fixtures.trace import StepTrace
-from truestep.reports import classify, compare, effective, patterns
+from truestep.reports import classify, compare, effective, patterns, terms
 from truestep.reports.classify import Named, Reading
 from truestep.reports.verdict import Diagnosis
 
@@ -107,7 +107,9 @@ def diagnose(question: Question, detail: bool = False) -> Diagnosis:
     if float(gradient.norm()) == 0.0:
         return Diagnosis(("dropped",), "every micro-batch has weight 0: the gradient is zero", sure="certain")
     extra: dict[str, Tensor] | None = None
-    doubtful: Diagnosis | None = None
+    doubtful = terms.explain(question, gradient)
+    if doubtful is not None:
+        return _with_detail(question, gradient, doubtful) if detail else doubtful
     for unit, wider in (
         ("micro-batch", 0),
         ("micro-batch", 1),
@@ -227,7 +229,8 @@ def _shown(diagnosis: Diagnosis, unit: str, columns: effective.Columns, weights:
 def _with_detail(question: Question, gradient: Tensor, diagnosis: Diagnosis) -> Diagnosis:
     """The weights of the finer units as well, where they are known well enough to be shown."""
     cell, trace = question.cell, question.trace
-    for unit in effective.UNITS[effective.UNITS.index(diagnosis.unit) + 1 :]:
+    coarser = diagnosis.unit if diagnosis.unit in effective.UNITS else effective.UNITS[0]
+    for unit in effective.UNITS[effective.UNITS.index(coarser) + 1 :]:
         columns = question.columns(unit)
         fit = effective.fit(gradient, columns.values, list(question.term.values()))
         if diagnosis.tokens and unit == "position":

@@ -139,3 +139,13 @@ def test_interrupt_keeps_what_was_found_and_leaves_no_process(needs_deepspeed: N
     assert all(row["verdict"] in ("pass", "wrong", "incompatible", "skipped") for row in rows)
     alive = subprocess.run(["pgrep", "-f", f"zygote.*--parent {process.pid}( |$)"], capture_output=True, text=True, check=False)
     assert alive.stdout == ""
+
+
+def test_a_probe_without_cells_here_is_skipped_and_stops_nothing(tmp_path: Path) -> None:
+    probe = "from truestep.probes.base import grid, probe\n@probe({cells})\ndef test_{name}(step):\n    'Q?'\n    step.must_be_right()\n"
+    (tmp_path / "test_both.py").write_text(
+        probe.format(cells="[]", name="none") + probe.format(cells="grid('torch', windows=1)", name="some")
+    )
+    done = run(str(tmp_path), "-q", "--rootdir", str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "1 passed, 1 skipped" in done.stdout

@@ -149,3 +149,72 @@ def test_a_probe_without_cells_here_is_skipped_and_stops_nothing(tmp_path: Path)
     done = run(str(tmp_path), "-q", "--rootdir", str(tmp_path), cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-2000:]
     assert "1 passed, 1 skipped" in done.stdout
+
+
+def baseline(path: Path, bug: str, cell: str, expires: str) -> str:
+    entry = {"bug": bug, "cells": [cell], "reason": "known, to be cured by the next upgrade", "expires": expires}
+    path.write_text(json.dumps({"schema": "truestep-baseline-1", "entries": [entry]}))
+    return str(path)
+
+
+
+
+def test_a_baseline_bears_a_finding_until_its_day_and_no_longer(needs_deepspeed: None, tmp_path: Path) -> None:
+    fault = ("--truestep-setup", "truestep.fixtures.faults.deepspeed:offload_drops_the_second_micro_batch", "--cell", WORD)
+    results = tmp_path / "first.jsonl"
+    assert run("probes/test_offload.py", *fault, "--truestep-results", str(results)).returncode == 1
+    accepted = tmp_path / "accepted.json"
+    made = subprocess.run(
+        [sys.executable, "-m", "truestep.cli", "baseline", str(results), "-o", str(accepted), "--reason", "until the upgrade", "--expires", "2999-12-31"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    borne = run("probes/test_offload.py", *fault, "--truestep-baseline", str(accepted), "--truestep-report", str(tmp_path / "report"), "-rx")
+    assert borne.returncode == 0, borne.stdout[-2000:]
+    assert "accepted until 2999-12-31: until the upgrade" in borne.stdout
+    assert {p.name for p in (tmp_path / "report").iterdir()} >= {"report.html", "matrix.json", "junit.xml", "truestep.sarif", "summary.md", "badge.svg"}
+    accepted.write_text(accepted.read_text().replace("2999-12-31", "2020-01-01"))
+    over = run("probes/test_offload.py", *fault, "--truestep-baseline", str(accepted))
+    assert over.returncode == 1
+    assert "accepted only until 2020-01-01" in over.stdout and "BASELINE: " in over.stdout
+
+
+def test_a_stale_entry_fails_under_xdist_too(needs_deepspeed: None, tmp_path: Path) -> None:
+    stale = baseline(tmp_path / "b.json", "deepspeed-7967", WORD, "2999-12-31")
+    for more in ((), ("-n", "2")):
+        done = run("probes/test_offload.py", "--cell", WORD, "--truestep-baseline", stale, *more)
+        assert done.returncode == 1, done.stdout[-2000:]
+        assert "right by now: remove that from" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--truestep-baseline", "nowhere.json"), "truestep baseline RESULTS -o"),
+        (("--truestep-shard", "3/2"), "expected I/N"),
+        (("--truestep-shard", "x"), "expected I/N"),
+    ],
+)
+def test_what_cannot_be_used_is_a_usage_error_in_one_line(arguments: tuple[str, ...], said: str) -> None:
+    done = run("probes/test_torch.py", *arguments)
+    assert done.returncode == 4
+    assert said in done.stdout + done.stderr
+
+
+def _listed(*arguments: str) -> set[str]:
+    done = run("probes/test_offload.py", "--list-cells", "-q", *arguments)
+    assert done.returncode == 0, done.stdout[-1000:]
+    return {line for line in done.stdout.splitlines() if "-W" in line}
+
+
+def test_shards_are_parts_of_the_whole() -> None:
+    every = _listed("-m", "deepspeed")
+    parts = [_listed("-m", "deepspeed", "--truestep-shard", f"{i}/3") for i in (1, 2, 3)]
+    assert set().union(*parts) == every and sum(map(len, parts)) == len(every)
+    assert all(len(every) / 5 < len(part) < len(every) / 2 for part in parts)
+
+
+def test_markers_select_by_framework_family_and_configuration() -> None:
+    some = _listed("-m", "deepspeed and offload and zero2 and offload_cpu and accumulation and not several_ranks", "--strict-markers")
+    assert some
+    assert all("stage:2" in c and "offload_" in c and "-W1-" in c and "-K1-" not in c for c in some)

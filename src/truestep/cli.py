@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from truestep import __version__, outputs
+from truestep import __version__, outputs, publishing
 from truestep.fixtures.cell import Cell, CellError, parse
 
 if TYPE_CHECKING:
+    from truestep.patches.lifecycle import PatchStatus
     from truestep.suite import Suite
 
 CLEAN, FINDINGS, UNUSABLE = 0, 1, 2
+EPILOG = """a cell is one or a few optimizer steps of one framework under one configuration; its id says all of it:
+  truestep run torch-mlp-W2-K4-parallel:ddp          an MLP under DDP: two ranks, four micro-batches to a step
+  pytest --pyargs truestep.probes --list-cells -q    the cells of the suite, which pytest runs
+
+exit codes: 0 clean, 1 findings, 2 unusable input; exec: the command's own"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.act(options))
     except CellError as error:
         print(f"truestep: {error}", file=sys.stderr)
+        return UNUSABLE
+    except BrokenPipeError:  # whoever reads has seen enough: | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes at its end
         return UNUSABLE
     except OSError as error:
         print(f"truestep: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
@@ -37,7 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="truestep",
         description="Does the framework take the optimizer step that you think it takes?",
-        epilog="exit codes: 0 clean, 1 findings, 2 unusable input",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"truestep {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -47,53 +58,55 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(act=act)
         return sub
 
-    run = command("run", _run, "judge cells: ids, or JSON files that hold one cell or a list of cells")
-    run.add_argument("cells", nargs="+", metavar="ID|FILE")
+    run = command("run", _run, "take the step of these cells and judge it")
+    run.add_argument("cells", nargs="+", metavar="ID|FILE", help="a cell's id, or a JSON file (*.json) of one cell or a list of them")
     sweep = command("sweep", _sweep, "judge random cells over all knobs; the same ones for the same seed")
-    sweep.add_argument("-n", "--count", type=_positive, default=200)
-    sweep.add_argument("--seed", type=int, default=0)
-    sweep.add_argument("--framework", default="deepspeed")
+    sweep.add_argument("-n", "--count", type=_positive, default=200, metavar="N", help="how many (default 200)")
+    sweep.add_argument("--seed", type=int, default=0, metavar="N", help="which ones (default 0)")
+    sweep.add_argument("--framework", default="deepspeed", metavar="NAME", help="of which framework (default deepspeed)")
     sweep.add_argument("--confirm", action="store_true", help="run the standalone script of every finding as well")
     hunting = command("hunt", _hunt, "draw cells until one is wrong and not known, and shrink it to the smallest that still is")
     hunting.add_argument("fixed", nargs="*", metavar="KNOB=VALUE", help="pin knobs or axes: stage=2 world_size=1 model=mlp")
-    hunting.add_argument("-n", "--count", type=_positive, default=300)
-    hunting.add_argument("--seed", type=int, help="draw the same cells again; without it failing ones are replayed first")
-    hunting.add_argument("--framework", default="deepspeed")
-    hunting.add_argument("--known", action="store_true", help="a cell that a known bug explains counts too")
+    hunting.add_argument("-n", "--count", type=_positive, default=300, metavar="N", help="draw at most so many (default 300)")
+    hunting.add_argument("--seed", type=int, metavar="N", help="draw the same cells again; without it failing ones are replayed first")
+    hunting.add_argument("--framework", default="deepspeed", metavar="NAME", help="of which framework (default deepspeed)")
+    hunting.add_argument("--known", action="store_true", help="stop at a cell that a known bug explains, too")
     hunting.add_argument("--patch", action="store_true", help="apply truestep's patches first")
     hunting.add_argument("--database", type=Path, metavar="DIR", default=Path(".hypothesis") / "truestep",
                          help="failing cells are kept and replayed here (default .hypothesis/truestep)")  # fmt: skip
     for sub in (run, sweep):
         sub.add_argument("--patch", action="store_true", help="apply truestep's patches first")
-        sub.add_argument("--only-patch", action="append", default=[], metavar="ID", help="apply this one, and no other that is not named too")
+        sub.add_argument("--only-patch", action="append", default=[], metavar="ID", help="apply only this patch (repeatable)")
         sub.add_argument("--results", type=Path, metavar="FILE", help="append every verdict to FILE as a JSON line")
-        sub.add_argument("--resume", action="store_true", help="go on where the last run of that FILE stopped")
+        sub.add_argument("--resume", action="store_true", help="go on where the last run of that FILE stopped, if nothing has changed since")
         sub.add_argument("--json", action="store_true", help="print verdicts as JSON lines instead of text")
-    run.add_argument("--weights", action="store_true", help="the effective weights of cells that are right, too")
+    run.add_argument("--weights", action="store_true", help="show the effective weights of cells that are right, too")
     repro = command("repro", _repro, "write a standalone script for a cell: the framework and torch, no truestep")
-    repro.add_argument("cell", metavar="ID|FILE")
-    repro.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: standard output")
+    repro.add_argument("cell", metavar="ID|FILE", help="a cell's id, or a JSON file of one cell")
+    repro.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it there (default: standard output)")
     self_test = command(
         "selftest", _selftest, "how often truestep is right: seeded and random faults, clean cells, repeatability"
     )
     self_test.add_argument(
-        "--framework", action="append", metavar="NAME", help="default: torch and every framework that is installed"
+        "--framework", action="append", metavar="NAME", help="only this one (repeatable; default: torch and every framework that is installed)"
     )
     self_test.add_argument(
         "--clean", type=int, default=300, metavar="N", help="random clean cells of each framework (default 300)"
     )
     self_test.add_argument("--random", type=int, default=180, metavar="N", help="random faults (default 180)")
-    self_test.add_argument("--seed", type=int, default=0)
+    self_test.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn at random (default 0)")
     self_test.add_argument("--fault", default="", metavar="TEXT", help="only the seeded faults whose name holds TEXT")
     self_test.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the scores to FILE (Markdown) as well")
     command("patches", _patches, "which patches there are, and what each would do with the installed versions")
     paged = command("table", _table, "results files as a page (Markdown): what is right, wrong and by design, every row with its command")
-    paged.add_argument("results", nargs="+", type=Path, metavar="FILE")
+    paged.add_argument("results", nargs="+", type=Path, metavar="FILE", help="results files or folders of them")
     advisory = command("advisories", _advisories, "the known bugs as data")
     advisory.add_argument("--osv", action="store_true", help="in the OSV schema, one JSON object per line")
     wrap = command("exec", _exec, "run a command with the patches applied in it and in its children")
-    wrap.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
+    wrap.usage = "truestep exec [-h] -- COMMAND ..."
+    wrap.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="for example: -- torchrun train.py")
     outputs.add(commands)
+    publishing.add(commands)
     return parser
 
 
@@ -284,6 +297,9 @@ def _selftest(options: argparse.Namespace) -> int:
         named, clean=options.clean, random=options.random, seed=options.seed, fault=options.fault,
         say=lambda text: print(f"truestep: {text}", file=sys.stderr, flush=True),
     )  # fmt: skip
+    if options.fault and not scores.trials:
+        reason = f": {scores.skipped[0]}" if scores.skipped else f" has {options.fault!r} in its name; without --fault all of them are run"
+        raise CellError(f"no seeded fault was run: none of {', '.join(named)}{reason}")
     text = "\n".join(selftest.lines(scores))
     print(text, end="")
     if options.output is not None:
@@ -300,27 +316,33 @@ def _patches(options: argparse.Namespace) -> int:
     with redirect_stderr(StringIO()):  # what it would say on stderr is in the table
         records = patches.patch()
         patches.unpatch()
-    for record in records:
-        state = "ready" if record.state == "pending" else record.state
-        reason = record.reason if record.state != "pending" else "truestep.patch() applies it to this version"
-        print(f"{record.id:<28} {record.framework} {record.version or '(not installed)':<8} {state:<9} {reason}")
+    rows = [(record.id, f"{record.framework} {record.version or '-'}", *_state(record)) for record in records]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
     return CLEAN
 
 
+def _state(record: PatchStatus) -> tuple[str, str]:
+    """What would become of a patch, and why."""
+    if record.state != "pending":
+        return record.state, record.reason
+    if record.version is None:
+        return "absent", f"{record.framework} is not installed"
+    return "ready", "truestep.patch() applies it to this version"
+
+
 def _table(options: argparse.Namespace) -> int:
+    from truestep.reports.results import ResultsError, read
     from truestep.reports.table import page
 
-    rows = []
-    for path in options.results:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            try:
-                row = json.loads(line)
-                row["verdict"], row["cell"]
-                rows.append(row)
-            except (ValueError, KeyError, TypeError):
-                print(f"truestep: {path}:{number} is not a verdict; write results files with --truestep-results", file=sys.stderr)
-                return UNUSABLE
-    print(page(rows))
+    try:
+        results = read(options.results)
+    except ResultsError as error:
+        raise CellError(str(error)) from None
+    for text in results.problems:
+        print(f"truestep: {text}", file=sys.stderr)
+    print(page(row for _, row in results))
     return CLEAN
 
 

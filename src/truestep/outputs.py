@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ def add(commands: Any) -> None:
         ("badge", "an SVG, or endpoint data for shields.io where FILE ends in .json"),
     ):
         report.add_argument(f"--{name}", type=Path, metavar="FILE", help=text)
+    report.add_argument("--annotations", type=Path, metavar="FILE", help="workflow commands of GitHub Actions: ::error file=...,line=...:: for each finding")
     report.add_argument("--all", type=Path, metavar="DIR", help=f"all of them in one folder: {', '.join(NAMES.values())}")
     report.add_argument("--baseline", type=Path, metavar="FILE", help="findings that are accepted (truestep baseline)")
     report.add_argument("--against", type=Path, nargs="+", metavar="OLD", help="results of an earlier run: what is new, fixed, unchanged")
@@ -43,18 +45,18 @@ def add(commands: Any) -> None:
                         help="files that pin versions, for SARIF (default: those of the current folder)")  # fmt: skip
     report.add_argument("--fail-on", choices=("findings", "new", "never"), default="findings",
                         help="what makes the exit code 1 (default findings); what was not judged is 2 whatever is chosen")  # fmt: skip
-    report.add_argument("--title", default="truestep")
+    report.add_argument("--title", default="truestep", metavar="TEXT", help="what it is called (default truestep)")
     merge = _command(commands, "merge", _merge, "several results files and folders as one, every run once")
     _results(merge)
-    merge.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.jsonl")
+    merge.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.jsonl", help="where to; must be among RESULTS if it is there already")
     compare = _command(commands, "compare", _compare, "two runs: new, fixed and unchanged findings; exit code 1 when one is new")
-    compare.add_argument("old", type=Path, metavar="OLD")
-    compare.add_argument("new", type=Path, metavar="NEW")
-    compare.add_argument("--markdown", type=Path, metavar="FILE")
-    compare.add_argument("--json", type=Path, metavar="FILE")
+    compare.add_argument("old", type=Path, metavar="OLD", help="results of the earlier run: a file, a folder or a matrix (*.json)")
+    compare.add_argument("new", type=Path, metavar="NEW", help="results of the later run")
+    compare.add_argument("--markdown", type=Path, metavar="FILE", help="write it as a page")
+    compare.add_argument("--json", type=Path, metavar="FILE", help="write it as data (docs/schema.md)")
     base = _command(commands, "baseline", _baseline, "accept the findings of these results, for a reason and until a day")
     _results(base)
-    base.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    base.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the baseline file to write")
     base.add_argument("--reason", default="", metavar="TEXT", help="why they are accepted")
     base.add_argument("--expires", metavar="YYYY-MM-DD", help="the last day on which they are")
     base.add_argument("--update", action="store_true", help="keep reasons and dates of what is in FILE and still there; drop what is right by now")
@@ -143,38 +145,54 @@ def _report(options: argparse.Namespace) -> int:
 
 def _wanted(options: argparse.Namespace, results: Results, outcome: Any, comparison: Any) -> list[tuple[Path, Callable[[], str]]]:
     """(file, what makes its text) of everything that was asked for."""
-    from truestep.reports import badge, junit, pack, sarif, summary
+    from truestep.reports import annotations, badge, junit, pack, sarif, summary
 
     def html() -> str:
         from truestep.reports.html import render
 
         return render(pack.pack(results, options.title))
 
-    def located() -> str:
+    @cache
+    def located() -> dict[str, Any]:
         from truestep.reports import locate
 
         pinned = options.pin or locate.files(Path.cwd())
         if not pinned:
             print("truestep: no file here pins a version; SARIF names the results instead (--pin FILE)", file=sys.stderr)
-        return sarif.render(results, outcome, pinned, _repository())
+        return sarif.document(results, outcome, pinned, _repository())
+
+    def annotated() -> str:
+        new = comparison.new if comparison is not None and options.fail_on == "new" else None
+        some = annotations.annotations(located(), outcome, new=new, baseline=options.baseline, root=_repository())
+        return annotations.render(some)
 
     makers: Mapping[str, Callable[[], str]] = {
         "json": lambda: json.dumps(pack.pack(results, options.title), separators=(",", ":"), allow_nan=False) + "\n",
         "junit": lambda: junit.render(results, outcome, options.title),
-        "sarif": located,
+        "sarif": lambda: sarif.render(located()),
         "markdown": lambda: summary.render(results, outcome, comparison, options.title),
         "badge": lambda: badge.svg(badge.badge(results, outcome)),
         "endpoint": lambda: badge.endpoint(badge.badge(results, outcome)),
         "html": html,
+        "annotations": annotated,
     }
     wanted = []
     for name, make in makers.items():
         path = getattr(options, name, None)
         if path is not None:
             wanted.append((path, makers["endpoint"] if name == "badge" and path.suffix == ".json" else make))
-        if options.all is not None:
+        if options.all is not None and name in NAMES:
             wanted.append((options.all / NAMES[name], make))
     return wanted
+
+
+def write_all(results: Results, folder: Path, accepted: Any = None) -> None:
+    """What ``truestep report --all FOLDER`` writes; accepted: a ``baseline.Baseline``. Raises OSError."""
+    from truestep.reports.gate import decide
+
+    outcome = decide(results, date.today(), baseline=accepted)
+    for path, make in _wanted(argparse.Namespace(all=folder, title="truestep", pin=None), results, outcome, None):
+        write(path, make())
 
 
 def _repository() -> Path:

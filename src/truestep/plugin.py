@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from truestep.step import Step as Step  # probes name it from here
+
 if TYPE_CHECKING:
     from truestep.fixtures.cell import Cell
+    from truestep.gating import Gate
     from truestep.journal import Journal, Progress
     from truestep.suite import Suite
 
@@ -33,6 +36,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--truestep-results", metavar="FILE", help="append every verdict to FILE as a JSON line")
     group.addoption("--truestep-resume", action="store_true",
                     help="go on where the last run of that FILE stopped, if no package, option or source has changed since")
+    group.addoption("--truestep-baseline", metavar="FILE",
+                    help="findings that are accepted, each with a reason and a last day (truestep baseline); one that is over or right by now fails")
+    group.addoption("--truestep-report", metavar="DIR", help="at the end write HTML, JSON, JUnit, SARIF, Markdown and a badge to DIR")
+    group.addoption("--truestep-shard", metavar="I/N", help="the I-th of N parts of the selected cells, the same on every machine")
     group.addoption("--truestep-progress", type=float, default=30.0, metavar="SECONDS",
                     help="a line this often says how far the run is and how long it still takes (default 30, 0 for none)")  # fmt: skip
     group.addoption("--truestep-setup", action="append", default=[], metavar="MODULE:FUNCTION",
@@ -40,7 +47,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "truestep: a probe, parametrised over cells of a framework")
+    from truestep.gating import markers
+
+    for name, text in markers().items():
+        config.addinivalue_line("markers", f"{name}: {text}")
     config.pluginmanager.register(_Run(config), "truestep-run")
 
 
@@ -59,15 +69,32 @@ class _Run:
         self.progress: Progress | None = None
         self.cells = 0  # that were selected; under xdist as its workers tell
         self.unwritten = ""
+        self.gate: Gate | None = None
+        self.complaints: list[str] = []
+        self.words: set[str] = set()
 
     # --- selection -------------------------------------------------------------------------------
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Markers for ``-m``: the framework, the family and words of the configuration."""
+        if (cell := _cell(item)) is None:
+            return
+        from truestep.gating import words
+
+        for word in (_family(item), *words(cell)):
+            if word not in self.words:
+                self.words.add(word)  # --strict-markers knows a family or a framework from outside only so
+                self.config.addinivalue_line("markers", f"{word}: cells of {word} (truestep)")
+            item.add_marker(word)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         if not any(_cell(item) for item in items):
             return
         from truestep.fixtures.drivers import driver_of
+        from truestep.gating import in_shard
 
+        part = self._options()
         wanted = set(config.getoption("--cell"))
         keep, drop = [], []
         for item in items:
@@ -80,7 +107,7 @@ class _Run:
                 drop.append(item)
             elif (wanted and cell.id not in wanted) or (
                 config.getoption("--quick") and cell not in item.function.truestep_quick  # type: ignore[attr-defined]
-            ):
+            ) or (part is not None and not in_shard(cell, part)):
                 drop.append(item)
             else:
                 keep.append(item)
@@ -91,6 +118,21 @@ class _Run:
         if drop:
             config.hook.pytest_deselected(items=drop)
         items[:] = keep
+
+    def _options(self) -> tuple[int, int] | None:
+        """The shard; what cannot be used is said before anything runs."""
+        from truestep.gating import Gate, shard
+        from truestep.reports.baseline import BaselineError
+
+        try:
+            if path := self.config.getoption("--truestep-baseline"):
+                self.gate = Gate.load(Path(path))
+            text = self.config.getoption("--truestep-shard")
+            return shard(text) if text else None
+        except (BaselineError, ValueError) as error:
+            raise pytest.UsageError(str(error)) from None
+        except OSError as error:
+            raise pytest.UsageError(f"{error.filename}: {error.strerror}; write a baseline with truestep baseline RESULTS -o FILE") from None
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         cells = list(dict.fromkeys(c for item in session.items if (c := _cell(item))))
@@ -197,7 +239,7 @@ class _Run:
         question = _question(request.node)
         row = {"family": _family(request.node), "question": question, **verdict.to_json()}
         request.node.user_properties.append((KEY, json.dumps(row)))
-        return Step(verdict, cell, question, self.config)
+        return Step(verdict, cell, question, self.config, self.gate)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if hasattr(self.config, "workerinput"):
@@ -221,10 +263,27 @@ class _Run:
         if self.journal is not None:
             complete = exitstatus in (0, 1) and len({row["id"] for row in self.rows}) >= self.cells
             self.unwritten = self.journal.end(complete, self.cells)
-        if (self.leaks or self.unwritten) and exitstatus == pytest.ExitCode.OK:
+        if self.rows and not hasattr(self.config, "workerinput"):
+            self._conclude(complete=exitstatus in (0, 1))
+        if (self.leaks or self.unwritten or self.complaints) and exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self.listed and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             session.exitstatus = pytest.ExitCode.OK
+
+    def _conclude(self, complete: bool) -> None:
+        """The baseline against all rows, and the report of the session."""
+        if self.gate is None:
+            self._options()  # under xdist the controller collected nothing
+        if self.gate is not None:
+            self.complaints = self.gate.complaints(self.rows)
+        if folder := self.config.getoption("--truestep-report"):
+            from truestep.gating import write_report
+
+            name = self.journal.name if self.journal is not None else "pytest"
+            try:
+                write_report(Path(folder), self.rows, name, {"patch": self.config.getoption("--patch")}, complete, self.gate)
+            except OSError as error:
+                self.unwritten = f"the report could not be written to {error.filename}: {error.strerror}"
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if not self.rows and not self.missing:
@@ -239,57 +298,10 @@ class _Run:
             terminalreporter.write_line(line)
         for text in self.leaks:
             terminalreporter.write_line(f"NOT TO BE TRUSTED: {text}", red=True)
+        for text in self.complaints:
+            terminalreporter.write_line(f"BASELINE: {text}", red=True)
         if self.unwritten:
             terminalreporter.write_line(f"RESULTS: {self.unwritten}", red=True)
-
-
-class Step:
-    """What a probe asserts on."""
-
-    def __init__(self, verdict: Any, cell: Cell, question: str, config: pytest.Config) -> None:
-        self.verdict, self.cell, self.question, self.config = verdict, cell, question, config
-
-    def must_be_right(self) -> None:
-        __tracebackhide__ = True
-        from truestep.reports import terminal
-
-        verdict = self.verdict
-        if self.config.getoption("--expect-known"):
-            self._must_be_as_predicted()
-            return
-        if verdict.verdict == "pass":
-            return
-        if verdict.verdict == "by-design":
-            pytest.xfail(f"by design: {verdict.advisory} {verdict.link}")
-        if verdict.verdict in ("incompatible", "not-triggered", "skipped"):
-            if self.config.getoption("--strict-cells"):
-                pytest.fail(f"{verdict.verdict}: {verdict.reason} (--strict-cells)", pytrace=False)
-            pytest.skip(f"{verdict.verdict}: {verdict.reason}")
-        pytest.fail("\n".join(terminal.finding(self.question, verdict)), pytrace=False)
-
-    def _must_be_as_predicted(self) -> None:
-        """Green exactly when the advisories predict this: no more findings and no fewer."""
-        __tracebackhide__ = True
-        from truestep.reports import known, terminal
-
-        verdict = self.verdict
-        versions = verdict.versions
-        foreseen = [a for a in known.predicted(self.cell, versions, verdict.facts) if not self._cured(a)]
-        if verdict.verdict in ("wrong", "by-design"):
-            if verdict.advisory in [a.id for a in foreseen] and not verdict.besides:
-                pytest.xfail(f"expected: {verdict.advisory}")
-            pytest.fail("\n".join(["not predicted by any advisory:", *terminal.finding(self.question, verdict)]), pytrace=False)
-        if verdict.verdict == "pass" and foreseen:
-            pytest.fail(f"{foreseen[0].id} predicts this cell to be wrong on {foreseen[0].framework} {versions[foreseen[0].framework]}, but it is right: "
-                        "its trigger or its versions are too wide", pytrace=False)  # fmt: skip
-        if verdict.verdict in ("error", "timeout"):
-            pytest.fail("\n".join(terminal.finding(self.question, verdict)), pytrace=False)
-        if verdict.verdict != "pass":
-            pytest.skip(f"{verdict.verdict}: {verdict.reason}")
-
-    def _cured(self, advisory: Any) -> bool:
-        # a patch that declined or was refused cures nothing
-        return any(line.startswith(f"applied {advisory.patch}:") for line in self.verdict.patches)
 
 
 def _family(item: pytest.Item) -> str:

@@ -33,8 +33,8 @@ class _Texts:
         return self.index.setdefault(text, len(self.index))
 
 
-def pack(results: Results, title: str = "truestep") -> dict[str, Any]:
-    """The document; plain data, ready for ``json.dumps``."""
+def pack(results: Results, title: str = "truestep", *, generated: str | None = None) -> dict[str, Any]:
+    """The document; plain data, ready for ``json.dumps``. generated: when it was written, where that is not now."""
     from truestep.reports.terminal import finding_key
 
     from truestep import __version__
@@ -66,10 +66,10 @@ def pack(results: Results, title: str = "truestep") -> dict[str, Any]:
             "finished": one.last.finished, "stand_ins": list(one.stand_ins), "verdicts": columns,
         })  # fmt: skip
     return {
-        "schema": SCHEMA, "title": title, "generated": now(), "truestep": __version__, "verdicts": list(VERDICTS),
+        "schema": SCHEMA, "title": title, "generated": now() if generated is None else generated, "truestep": __version__, "verdicts": list(VERDICTS),
         "columns": list(COLUMNS), "facets": list(FACETS),
         "cells": [_facets(facts[name], texts) for name in cells],
-        "findings": [_finding(some) for some in findings.values()],
+        "findings": [_finding(some, cells) for some in findings.values()],
         "advisories": _advisories(results, list(findings.values())),
         "environments": environments, "problems": list(results.problems), "texts": list(texts.index),
     }  # fmt: skip
@@ -92,10 +92,11 @@ def unpack(document: Mapping[str, Any], source: str = "") -> Results:
     environments = []
     try:
         texts = document["texts"]
+        told = _told(document)
         for number, one in enumerate(document["environments"]):
             columns = one["verdicts"]
             rows = [
-                _row(document, texts, number, dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)
+                _row(document, texts, number, dict(zip(columns, values, strict=True)), told) for values in zip(*columns.values(), strict=True)
             ]
             run = Run(
                 f"{source}#{number}", one["name"], source, one["started"], one["finished"], one["complete"], cells=len(rows),
@@ -107,16 +108,29 @@ def unpack(document: Mapping[str, Any], source: str = "") -> Results:
     return Results(tuple(environments), tuple(document.get("problems", ())))
 
 
-def _row(document: Mapping[str, Any], texts: Sequence[str], environment: int, one: Mapping[str, Any]) -> Row:
+#: (finding, environment, cell) -> the diagnosis of the cell that shows that finding in that environment
+Told = Mapping[tuple[int, int, int], Mapping[str, Any] | None]
+
+
+def _told(document: Mapping[str, Any]) -> Told:
+    numbers = {cell[0]: number for number, cell in enumerate(document["cells"])}
+    found = {}
+    for finding, one in enumerate(document["findings"]):
+        found[finding, one["environment"], numbers[one["id"]]] = one["diagnosis"]
+        for other in one.get("elsewhere", ()):
+            found[finding, other["environment"], other["cell"]] = other["diagnosis"] or one["diagnosis"]
+    return found
+
+
+def _row(document: Mapping[str, Any], texts: Sequence[str], environment: int, one: Mapping[str, Any], told: Told) -> Row:
     facets = dict(zip(document["facets"], document["cells"][one["cell"]], strict=True))
     finding = document["findings"][one["finding"]] if one["finding"] >= 0 else {}
-    shown = finding.get("environment") == environment and finding.get("id") == facets["id"]
     check = {"name": texts[one["check"]], "where": "", "widest": 0.0, "step": one["step"]}
     check |= {name: float("nan") if one[name] is None else one[name] for name in ("figure", "bound", "noise")}
     return {
         "id": facets["id"], "cell": _cell(facets, texts), "verdict": document["verdicts"][one["verdict"]],
         "family": texts[facets["family"]], "question": texts[facets["question"]], "reason": texts[one["reason"]],
-        "checks": [check] if check["name"] else [], "diagnosis": _again(finding.get("diagnosis")) if shown else None,
+        "checks": [check] if check["name"] else [], "diagnosis": _again(told.get((one["finding"], environment, one["cell"]))),
         "advisory": finding.get("advisory", ""), "besides": finding.get("besides", []), "fingerprint": finding.get("fingerprint", ""),
         "kinds": (finding.get("diagnosis") or {}).get("kinds", []),
         "versions": document["environments"][environment]["packages"], "milliseconds": one["milliseconds"],
@@ -156,11 +170,11 @@ def _facets(row: Row, texts: _Texts) -> list[Any]:
     )), ranks]  # fmt: skip
 
 
-def _finding(some: Sequence[tuple[int, Row]]) -> dict[str, Any]:
+def _finding(some: Sequence[tuple[int, Row]], cells: Mapping[str, int]) -> dict[str, Any]:
     """Once for all its cells: told by the simplest of them."""
     from truestep.reports.terminal import fingerprint
 
-    environment, row = min(some, key=lambda pair: (pair[1].get("diagnosis") is None, len(pair[1]["cell"].get("knobs", {})), len(pair[1]["id"]), pair[1]["id"]))
+    environment, row = min(some, key=_simple)
     counts: dict[int, int] = {}
     for number, _ in some:
         counts[number] = counts.get(number, 0) + 1
@@ -171,7 +185,34 @@ def _finding(some: Sequence[tuple[int, Row]]) -> dict[str, Any]:
         "reason": row.get("reason", ""), "diagnosis": _finite(row.get("diagnosis")), "checks": _plain(row.get("checks", [])), "cells": len(some),
         "worst": max(figures, default=None), "environments": {str(number): count for number, count in counts.items()},
         "command": f"truestep run {quote(row['id'])}" + (" --patch" if row.get("patches") else ""),
+        "elsewhere": _elsewhere(some, environment, row, cells),
     }  # fmt: skip
+
+
+def _simple(pair: tuple[int, Row]) -> tuple[Any, ...]:
+    """The least is the row to show, of (environment, row)."""
+    _, row = pair
+    return (row.get("diagnosis") is None, len(row["cell"].get("knobs", {})), len(row["id"]), row["id"])
+
+
+def _elsewhere(some: Sequence[tuple[int, Row]], shown: int, row: Row, cells: Mapping[str, int]) -> list[dict[str, Any]]:
+    """What shows the finding in each other environment, so that it has words there too; no diagnosis where that of the finding says the same."""
+    others: dict[int, tuple[int, Row]] = {}
+    for pair in some:
+        if pair[0] != shown and pair[1].get("diagnosis") is not None:
+            others[pair[0]] = min(others.get(pair[0], pair), pair, key=_simple)
+    told = _in_short(row.get("diagnosis"))
+    said = ((number, cells[one["id"]], _in_short(one["diagnosis"])) for number, one in others.values())
+    return [{"environment": number, "cell": cell, "diagnosis": None if short == told else short} for number, cell, short in said]
+
+
+def _in_short(diagnosis: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Words and weights: the fewest fields that a finding can be shown with."""
+    if diagnosis is None:
+        return None
+    weights = [[_short(w) for w in rank] for rank in diagnosis.get("weights", ())]
+    return {"kinds": list(diagnosis.get("kinds", ())), "words": diagnosis.get("words", ""), "weights": weights,
+            "unit": diagnosis.get("unit", ""), "sure": diagnosis.get("sure", "")}  # fmt: skip
 
 
 def _finite(value: Any) -> Any:

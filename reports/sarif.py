@@ -71,8 +71,9 @@ def document(results: Results, outcome: Outcome, pinned: Sequence[Path], root: P
     }  # fmt: skip
 
 
-def render(results: Results, outcome: Outcome, pinned: Sequence[Path], root: Path) -> str:
-    return json.dumps(document(results, outcome, pinned, root), indent=1, allow_nan=False) + "\n"
+def render(log: Mapping[str, Any]) -> str:
+    """A document as text."""
+    return json.dumps(log, indent=1, allow_nan=False) + "\n"
 
 
 def _invocation(results: Results, outcome: Outcome) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,20 @@ def _faults_are_importable() -> Iterator[None]:
 def needs_deepspeed() -> None:
     if find_spec("deepspeed") is None:
         pytest.skip("deepspeed is not installed: see README, tests")
+
+
+@pytest.fixture
+def needs_the_finding() -> None:
+    """For pages that show a finding of transformers-47688."""
+    from truestep.patches import advisories
+
+    (advisory,) = [one for one in advisories("transformers") if one.id == "transformers-47688"]
+    try:
+        release = installed("transformers")
+    except PackageNotFoundError:
+        pytest.skip("transformers is not installed: see README, tests")
+    if not advisory.affects(release):
+        pytest.skip(f"transformers {release} does not have the finding that the page shows: show another one")
 
 
 @pytest.fixture

@@ -6,18 +6,15 @@ The findings shown are those of a release that has them (transformers-47688): wi
 from __future__ import annotations
 
 import re
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed
 from pathlib import Path
 
 import pages
 import pytest
-from truestep.patches import advisories
 from truestep.reports.verdict import VERDICTS
 
 #: commands of a page that no test runs, and why not
 NOT_RUN = {
-    "python -m venv .venv && . .venv/bin/activate": "the tests run in an environment that is there",
+    "python3 -m venv .venv && . .venv/bin/activate": "the tests run in an environment that is there",
     "pip install torch": "needs a network",
     "pip install transformers accelerate": "needs a network",
     "pip install ./truestep": "tests/test_wheel.py installs a wheel of it and runs it from elsewhere",
@@ -28,17 +25,6 @@ RED = {  # what exits with 1, and nothing else may
     "truestep report verdicts.jsonl --html report.html --junit junit.xml --sarif truestep.sarif",
 }
 NOT_CACHED = {"PYTEST_ADDOPTS": "-p no:cacheprovider"}
-
-
-@pytest.fixture
-def needs_the_finding() -> None:
-    (advisory,) = [one for one in advisories("transformers") if one.id == "transformers-47688"]
-    try:
-        release = installed("transformers")
-    except PackageNotFoundError:
-        pytest.skip("transformers is not installed: see README, tests")
-    if not advisory.affects(release):
-        pytest.skip(f"transformers {release} does not have the finding that the page shows: show another one")
 
 
 def must_print_what_is_shown(ran: list[pages.Ran]) -> None:

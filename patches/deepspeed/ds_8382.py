@@ -34,7 +34,7 @@ ADVISORY = Advisory(
         {**_ALWAYS, "stage": (1,), "dtype": ("fp32",)},
         {**_ALWAYS, "stage": (1,), "grad_accum_dtype": {"not": ("fp32",)}},
     ),
-    signature=("unreduced",, "unexplained"),
+    signature=("unreduced", "unexplained"),
     links=("https://github.com/deepspeedai/DeepSpeed/pull/8382",),
     cell="deepspeed-mlp-W2-K4-stage:2-contiguous_gradients:false",
     patch="deepspeed-8382",

@@ -195,7 +195,7 @@ def _answer(suite: Suite, cells: list[Cell], question: str, options: argparse.Na
         print("\n".join(terminal.summary(rows, {}, 0, patched=bool(suite.patch))))
     red = [r for r in rows if r["verdict"] in ("wrong", "error", "timeout")]
     if getattr(options, "confirm", False):
-        return _confirm_by_script(red)
+        _confirm_by_script(red)
     if not red and not any(r["verdict"] in ("pass", "by-design") for r in rows):
         print("truestep: nothing was judged; the reasons are above", file=sys.stderr)
         return UNUSABLE
@@ -252,7 +252,7 @@ def _fixed(framework: str, pairs: Sequence[str]) -> dict[str, Any]:
     return fixed
 
 
-def _confirm_by_script(red: list[dict[str, Any]]) -> int:
+def _confirm_by_script(red: list[dict[str, Any]]) -> None:
     """Run the standalone script of every red cell in a process of its own; say which does not confirm it."""
     from truestep.reports import repro
 
@@ -268,7 +268,6 @@ def _confirm_by_script(red: list[dict[str, Any]]) -> int:
         print(f"{'confirmed' if confirmed else 'FALSE ALARM'} {cell.id}: {said}", flush=True)
     print(f"{len(red)} red cells, {len(cells) - alarms} confirmed by their standalone scripts, {alarms} not"
           + f", {len(red) - len(cells)} without a script" * (len(red) > len(cells)))  # fmt: skip
-    return FINDINGS if red else CLEAN
 
 
 def _repro(options: argparse.Namespace) -> int:

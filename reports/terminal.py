@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from statistics import median
 from typing import Any
 
@@ -91,8 +92,9 @@ def _known(verdict: Verdict) -> list[str]:
                 upgrade = "upgrade, or " if any(fixed for _, fixed in advisory.affected[-1:]) else ""
                 lines.append(f"    cure: {upgrade}pytest probes/ --patch, or truestep.patch() before training")
             return lines
-    return ["  not known: no advisory explains this; it looks new. Standalone script: "
-            f"truestep repro {verdict.id}"]  # fmt: skip
+    new = "  not known: no advisory explains this; it looks new."
+    scripted = find_spec(f"truestep.reports.repro_{verdict.cell['framework']}") is not None  # not for a framework from outside
+    return [f"{new} Standalone script: truestep repro {verdict.id}" if scripted else new]
 
 
 def short(value: float) -> str:

@@ -191,7 +191,10 @@ def _finished(run: Run) -> Run:
     """What the header of the first schema did not say, from its rows."""
     if run.environment:
         return run
-    versions = {name: version for row in run.rows for name, version in (row.get("versions") or {}).items()}
+    versions = {
+        name: version
+        for row in run.rows for name, version in (row.get("versions") or {}).items() if name not in ("python", "platform")
+    }  # fmt: skip
     patched = any(line.startswith("applied") for row in run.rows for line in row.get("patches", ()))
     return replace(run, environment={"packages": versions}, options={"patch": patched}, cells=len({row["id"] for row in run.rows}))
 
@@ -211,7 +214,18 @@ def _environments(runs: Sequence[Run]) -> list[Environment]:
     groups: dict[tuple[str, str, bool], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.name, json.dumps(dict(run.packages), sort_keys=True), run.patched), []).append(run)
-    return [Environment(name, tuple(some)) for (name, _, _), some in groups.items()]
+    found = list(groups.items())
+    for (name, _, patched), some in groups.items():
+        if not some[0].environment.get("truestep"):  # the first schema knows the packages that its cells used, no others
+            wider = [runs for (n, _, p), runs in found if (n, p) == (name, patched) and runs is not some and _within(some[0].packages, runs[0].packages)]
+            if wider:
+                wider[0][:0] = some
+                found = [(key, runs) for key, runs in found if runs is not some]
+    return [Environment(name, tuple(some)) for (name, _, _), some in found]
+
+
+def _within(few: Mapping[str, str], many: Mapping[str, str]) -> bool:
+    return all(many.get(name) == version for name, version in few.items())
 
 
 def _named_apart(environments: Iterable[Environment]) -> tuple[Environment, ...]:

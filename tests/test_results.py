@@ -78,6 +78,16 @@ def test_the_first_schema_is_still_read(tmp_path: Path) -> None:
     assert list(environment.rows) == ["torch-mlp-W1-K1"]
 
 
+def test_a_run_of_the_second_schema_goes_on_in_the_environment_of_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    old = {"schema": "truestep-results-1", **row(verdict="wrong", versions={"deepspeed": "0.18.9", "python": "3.11.7"})}
+    path.write_text(json.dumps(old) + "\n")
+    written(path, [row()], where={**WHERE, "packages": {"deepspeed": "0.18.9", "numpy": "2.4"}})
+    assert of(path) == {"torch-mlp-W1-K1": "pass"}
+    written(path, [row()], where={**WHERE, "packages": {"deepspeed": "0.19.0"}})
+    assert len(results.read([path]).environments) == 2
+
+
 def test_a_torn_line_costs_itself_and_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     written(path, [row("torch-mlp-W1-K1"), row("torch-mlp-W1-K2")], complete=None)

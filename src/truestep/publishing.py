@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
 
 def _publish(options: argparse.Namespace) -> int:
     from truestep.outputs import write
-    from truestep.reports import publish
+    from truestep.reports import grid, publish
     from truestep.reports.results import ResultsError, files, read
 
     try:
@@ -37,8 +37,10 @@ def _publish(options: argparse.Namespace) -> int:
         print(f"truestep: {text}", file=sys.stderr)
     for name, text in made.items():
         write(options.output / name, text)
-    cells = sum(1 for _ in results)
-    print(f"{options.output}: {len(results.environments)} results of {cells} cells as {', '.join(made)}")
+    shown = grid.folded(results)
+    many, verdicts = len(shown.environments), sum(1 for _ in shown)
+    told = f"{many} environment{'s' * (many != 1)}, {verdicts:,} verdict{'s' * (verdicts != 1)}"
+    print(f"{options.output}: {told} as {', '.join(made)}")
     return CLEAN
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,24 @@ def test_patches_and_advisories_are_listed_without_importing_a_framework() -> No
     assert {"schema_version", "id", "summary", "affected"} <= set(records[0])
     assert any("7967" in r["id"] for r in records)
     assert run("patches").returncode == 0
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    done = subprocess.run(f'"{sys.executable}" -m truestep.cli advisories --osv | head -1', shell=True, capture_output=True, text=True, check=False)
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+
+
+def test_patches_says_what_is_not_installed() -> None:
+    states = {(words := line.split())[0]: words[2:4] for line in run("patches").stdout.splitlines()}
+    assert all(state in ("ready", "declined", "refused", "absent") for _, state in states.values())
+    assert all((version == "-") == (state == "absent") for version, state in states.values())
+
+
+def test_where_nothing_was_tested_nothing_is_clean() -> None:
+    assert run("selftest", "--framework", "torch", "--fault", "nonsense").returncode == 2
+    if find_spec("llamafactory") is None:
+        assert run("sweep", "--framework", "llamafactory", "-n", "1", "--confirm").returncode == 2
 
 
 def test_exec_gives_the_commands_own_code() -> None:

@@ -34,6 +34,13 @@ def test_list_cells_runs_nothing_and_every_id_parses() -> None:
     assert "passed" not in done.stdout
 
 
+def test_quick_says_where_it_leaves_nothing() -> None:
+    pytest.importorskip("transformers")
+    done = run("probes/test_trainer.py", "--quick", "-q")
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert "no cell is left" in done.stdout
+
+
 def test_one_cell_its_table_and_its_results_file(needs_deepspeed: None, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     done = run("probes", "--cell", WORD, "--truestep-results", str(results))

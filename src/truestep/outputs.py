@@ -163,7 +163,7 @@ def _wanted(options: argparse.Namespace, results: Results, outcome: Any, compari
 
     def annotated() -> str:
         new = comparison.new if comparison is not None and options.fail_on == "new" else None
-        some = annotations.annotations(located(), outcome, new=new, baseline=options.baseline, root=_repository())
+        some = annotations.annotate(located(), outcome, new=new, baseline=options.baseline, root=_repository())
         return annotations.render(some)
 
     makers: Mapping[str, Callable[[], str]] = {

@@ -26,7 +26,7 @@ KEY = "truestep"  # of the user property that carries a verdict from a worker to
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("truestep", "does the framework take the optimizer step that you think it takes?")
     group.addoption("--patch", action="store_true", help="apply truestep's patches in the workers, then judge")
-    group.addoption("--quick", action="store_true", help="a dozen cheap cells of every probe: about 10 s")
+    group.addoption("--quick", action="store_true", help="a dozen cheap cells (an MLP on one rank) of every probe that has some")
     group.addoption("--list-cells", action="store_true", help="print the ids of the selected cells and run nothing")
     group.addoption(
         "--expect-known", action="store_true", help="green exactly when the findings are those the advisories predict"
@@ -286,6 +286,8 @@ class _Run:
                 self.unwritten = f"the report could not be written to {error.filename}: {error.strerror}"
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.deselected and not self.cells and not self.listed and self.config.getoption("--quick"):
+            terminalreporter.write_line("truestep: no cell is left; --quick keeps cheap ones only (an MLP on one rank), leave it out")
         if not self.rows and not self.missing:
             return
         from truestep.reports import terminal

@@ -170,6 +170,8 @@ def _weigh(question: Question, gradient: Tensor, unit: str, extra: Mapping[str, 
             return None
         if unit != "micro-batch":  # the whole batch at once rounds otherwise than micro-batches do
             doubt = doubt.clamp(min=HALF / 2)
+        elif cell.facts().get("grad_accum_dtype") in ("bf16", "fp16"):  # every sum on the way is rounded
+            doubt = doubt.clamp(min=2.0**-8)
     norm = float(gradient.norm())
     reading = Reading(cell, trace.step, columns, weights, doubt, norm, question.whole, question.limit, trace.ranks_differ > 0)
     named = _only_others(reading, found) or classify.classify(reading)

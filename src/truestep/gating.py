@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 #: words of a configuration that ``pytest -m`` selects by, beside frameworks and families
 WORDS = {
-    "zero0": "ZeRO stage 0", "zero1": "ZeRO stage 1", "zero2": "ZeRO stage 2", "zero3": "ZeRO stage 3",
-    "offload_cpu": "optimizer or parameters are offloaded", "several_ranks": "more than one rank", "accumulation": "more than one micro-batch in a step",
+    "zero0": "of ZeRO stage 0", "zero1": "of ZeRO stage 1", "zero2": "of ZeRO stage 2", "zero3": "of ZeRO stage 3",
+    "offload_cpu": "that offload optimizer or parameters", "several_ranks": "of more than one rank", "accumulation": "of more than one micro-batch in a step",
     "bf16": "in bfloat16", "fp16": "in float16", "cuda": "on a GPU", "adapter": "with a PEFT adapter",
 }  # fmt: skip
 

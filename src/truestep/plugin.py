@@ -261,7 +261,7 @@ class _Run:
             self.suite.close()
             self.leaks = self.suite.leaks
         if self.journal is not None:
-            complete = exitstatus in (0, 1) and len({row["id"] for row in self.rows}) >= self.cells
+            complete = exitstatus in (0, 1) and not self.leaks and len({row["id"] for row in self.rows}) >= self.cells
             self.unwritten = self.journal.end(complete, self.cells)
         if self.rows and not hasattr(self.config, "workerinput"):
             self._conclude(complete=exitstatus in (0, 1))

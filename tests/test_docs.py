@@ -148,8 +148,10 @@ def alone(text: str) -> set[str]:
 
 
 @cache
+@cache
 def anchors(path: Path) -> frozenset[str]:
-    """The fragments of a page as GitHub makes them of its headings: lower case, no punctuation, dashes for spaces, -1 for the second."""
+    """The fragments of a page as GitHub makes them of its headings: lower case, no punctuation, dashes for spaces, -1 for the second; and those
+    that are set by hand."""
     from markdown_it import MarkdownIt
 
     tokens = MarkdownIt("commonmark").parse(path.read_text(encoding="utf-8"))
@@ -159,7 +161,8 @@ def anchors(path: Path) -> frozenset[str]:
             words = "".join(part.content for part in tokens[at + 1].children or () if part.type in ("text", "code_inline"))
             slug = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
             found.append(slug if slug not in found else f"{slug}-{sum(f == slug or f.startswith(f'{slug}-') for f in found)}")
-    return frozenset(found)
+    explicit = [one for token in tokens for part in token.children or () if part.type == "html_inline" for one in re.findall(r'<a id="([^"]+)"', part.content)]
+    return frozenset([*found, *explicit])
 
 
 def links(text: str) -> Iterator[str]:

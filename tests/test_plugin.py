@@ -141,8 +141,9 @@ def test_interrupt_keeps_what_was_found_and_leaves_no_process(needs_deepspeed: N
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "truestep" in out
-    rows = [json.loads(line) for line in results.read_text().splitlines()]
-    assert len(rows) >= 5
+    begin, *rows, end = [json.loads(line) for line in results.read_text().splitlines()]
+    assert (begin["record"], end["record"], end["complete"]) == ("run", "end", False)
+    assert len(rows) >= 4
     assert all(row["verdict"] in ("pass", "wrong", "incompatible", "skipped") for row in rows)
     alive = subprocess.run(["pgrep", "-f", f"zygote.*--parent {process.pid}( |$)"], capture_output=True, text=True, check=False)
     assert alive.stdout == ""

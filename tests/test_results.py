@@ -269,8 +269,9 @@ SELECTION = ["probes/test_torch.py", "-k", "mlp", "-q", "-p", "no:cacheprovider"
 
 def _pytest(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "pytest", *SELECTION, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        [sys.executable, "-m", "pytest", *SELECTION, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits that it is ignored
+    )  # fmt: skip
 
 
 def _until(done: Callable[[], bool], seconds: float = 120.0) -> None:
